@@ -1,0 +1,1 @@
+//! A provider: a pure core and the driver around it.

@@ -1,0 +1,1 @@
+//! The public contract: views, problems, the sealed manifest and the Rust client.

@@ -1,0 +1,1 @@
+//! The light client: certificate, header, state proof; no engine.

@@ -1,0 +1,1 @@
+//! The data plane between tenant, keeper and machine.

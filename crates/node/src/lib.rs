@@ -1,0 +1,1 @@
+//! A validator: engine, mempool, executor, store, history.

@@ -1,0 +1,2 @@
+//! What the demo runs.
+fn main() {}
