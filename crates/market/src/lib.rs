@@ -1,1 +1,40 @@
 //! The exchange as a pure, deterministic state machine.
+//!
+//! One [`SignedTx`] goes in, [`Event`]s come out. There is no clock, no IO, no float and no hash map in here: time is
+//! an argument ([`BlockCtx`]), money is integer micro-dollars ([`Money`]), and every table iterates in key order, so
+//! the same blocks give the same state and the same root on every machine.
+//!
+//! # Map
+//! - quantities and names: [`units`], [`ids`]
+//! - what goes in and comes out: [`tx`], [`event`], [`reject`], [`codec`], [`grant`]
+//! - what is on the ledger: [`records`]
+//! - tunables: [`params`]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::float_arithmetic,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm
+)]
+
+pub mod codec;
+pub mod event;
+pub mod grant;
+pub mod ids;
+pub mod params;
+pub mod records;
+pub mod reject;
+pub mod tx;
+pub mod units;
+
+pub use codec::{BadSignature, Digest, PublicKey, Signature, SignedTx, TxBody};
+pub use event::{Event, EventKind};
+pub use grant::{Grant, Rights, SignedGrant};
+pub use ids::*;
+pub use params::{Genesis, NetworkName, Params};
+pub use records::*;
+pub use reject::{Inadmissible, Reject};
+pub use tx::*;
+pub use units::*;
