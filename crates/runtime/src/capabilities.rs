@@ -1,0 +1,85 @@
+//! What a runtime can do on this machine.
+
+use serde::{Deserialize, Serialize};
+
+/// What a runtime can do on this machine: offers are built from this, never from configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// The runtime: `embedded`, `process` or `fake`.
+    pub name: String,
+    /// This crate's version and the engine's.
+    pub version: String,
+    /// Whether containers can run here at all; if not, why, in words for the operator.
+    pub usable: Result<(), String>,
+    /// What stands between a tenant and the host.
+    pub isolation: Isolation,
+    /// How the kernel groups processes here.
+    pub cgroup_mode: CgroupMode,
+    /// Which limits hold.
+    pub limits: LimitsEnforced,
+    /// Whether a system-call filter is in force, as the self-test showed.
+    pub seccomp: bool,
+    /// Whether device rules are in force, as the self-test showed.
+    pub device_rules: bool,
+    /// Whether each container has its own range of user ids.
+    pub user_namespaces: bool,
+    /// What the start-up self-test tried, in order.
+    pub self_test: Vec<Check>,
+}
+
+impl Capabilities {
+    /// Tells whether every check of the self-test passed and a tenant's code may be let in.
+    pub fn isolates(&self) -> bool {
+        self.isolation == Isolation::Container
+    }
+}
+
+/// What stands between a tenant and the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Nothing to rely on: for trying it out, and for jobs that allow it.
+    None,
+    /// Namespaces with an own uid range, system-call filter, device rules and limits.
+    Container,
+}
+
+/// How the kernel groups processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CgroupMode {
+    /// Not used by this runtime, or not there.
+    None,
+    /// Version 1 only.
+    V1,
+    /// Version 1 controllers with a version 2 tree beside them.
+    Hybrid,
+    /// Version 2 only.
+    V2,
+}
+
+/// Which limits hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one independent fact for each limit"
+)]
+pub struct LimitsEnforced {
+    /// [`crate::Limits::cpu_milli`].
+    pub cpu: bool,
+    /// [`crate::Limits::memory_bytes`].
+    pub memory: bool,
+    /// [`crate::Limits::pids`].
+    pub pids: bool,
+}
+
+/// One thing that the self-test tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What must be so, as a fact: `denied_syscall_is_denied`.
+    pub name: String,
+    /// Whether it was so.
+    pub passed: bool,
+    /// What was seen.
+    pub seen: String,
+}
