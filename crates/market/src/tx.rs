@@ -442,6 +442,20 @@ pub struct Beat {
     pub leases: Vec<LeaseId>,
 }
 
+impl Beat {
+    /// Returns the beat's link in its machine's chain, after the link `prev`, as beat number `seq`.
+    pub fn link(&self, prev: &Digest, machine: MachineId, seq: u64) -> Digest {
+        let at_and_leases = crate::codec::encode(self);
+        Digest::of(&[
+            b"tradewind/beat/v1",
+            &prev.0,
+            &machine.to_bytes(),
+            &seq.to_le_bytes(),
+            &at_and_leases,
+        ])
+    }
+}
+
 /// What a tenant wants done.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct JobSpec {
