@@ -13,6 +13,7 @@ set -euo pipefail
 
 BUILD='
 gcc             have gcc
+git             have git
 libc6-dev       have /usr/include/stdlib.h
 pkg-config      have pkg-config
 libseccomp-dev  link libseccomp
