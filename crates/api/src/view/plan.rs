@@ -1,0 +1,83 @@
+//! What would happen to a job: who matches at what price, or why nobody does.
+
+use market::{AccountId, LeaseSource, MachineId, Name, OfferId, reject::Unmet};
+use serde::{Deserialize, Serialize};
+
+use super::{MoneyView, text};
+
+/// The answer to a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplanationView {
+    /// Offers that match, the one that would be taken first; at most twenty.
+    pub matches: Vec<CandidateView>,
+    /// How many match in all.
+    pub matching: u32,
+    /// How many offers there are.
+    pub offers: u32,
+    /// How many offers each requirement turned away, in the order in which they are checked.
+    pub funnel: Vec<FunnelView>,
+    /// The smallest changes that would match, when nothing does.
+    pub relaxations: Vec<RelaxationView>,
+    /// Most that the job can cost at the best match: the budget, or less when the duration ends first.
+    pub worst_case: Option<MoneyView>,
+}
+
+/// An offer that matches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateView {
+    /// The offer.
+    #[serde(with = "text")]
+    pub offer: OfferId,
+    /// Whose.
+    #[serde(with = "text")]
+    pub provider: AccountId,
+    /// The provider's name.
+    #[serde(default, with = "text::option")]
+    pub provider_name: Option<Name>,
+    /// On which machine.
+    #[serde(with = "text")]
+    pub machine: MachineId,
+    /// Model of its devices.
+    #[serde(default, with = "text::option")]
+    pub model: Option<Name>,
+    /// Price per device-hour.
+    pub per_device_hour: MoneyView,
+    /// How long the budget lasts on it, up to the job's own limit.
+    pub lasts_ms: u64,
+}
+
+/// One step of the match funnel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunnelView {
+    /// The requirement.
+    #[serde(with = "text")]
+    pub unmet: Unmet,
+    /// What it means, to read.
+    pub text: String,
+    /// How many offers failed it first.
+    pub turned_away: u32,
+    /// How many were left after it.
+    pub left: u32,
+}
+
+/// A change that would match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelaxationView {
+    /// The requirement to give way.
+    #[serde(with = "text")]
+    pub unmet: Unmet,
+    /// The change, to read: `raise the price cap to $1.340000`.
+    pub text: String,
+    /// How many offers would match then.
+    pub offers: u32,
+    /// The price per device-hour of the best of them.
+    pub per_device_hour: Option<MoneyView>,
+}
+
+/// Returns the text of what a lease was made from.
+pub(crate) fn source_text(source: LeaseSource) -> String {
+    match source {
+        LeaseSource::Offer(id) => id.to_string(),
+        LeaseSource::Bid(id) => id.to_string(),
+    }
+}
