@@ -1,12 +1,11 @@
 //! Where the repository lies, and how to run other programs in it.
 
-use std::env;
 use std::fmt::{self, Display};
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;

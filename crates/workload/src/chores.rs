@@ -1,12 +1,10 @@
 //! The chores that a container runtime's tests have done inside a container.
 
 use std::fs::File;
-use std::hint;
 use std::io::{self, BufWriter, Write};
-use std::iter;
 use std::sync::RwLock;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{hint, iter, thread};
 
 use crate::{Failure, signals};
 
