@@ -12,8 +12,11 @@ use crate::{tidy, workload};
 const IMPORT_STYLE: &str =
     "unstable_features=true,imports_granularity=Module,group_imports=StdExternalCrate";
 
-/// Warnings are errors in documentation too.
-const DOC_FLAGS: (&str, &str) = ("RUSTDOCFLAGS", "-D warnings");
+/// Warnings are errors in documentation too. Links to private items are sound: we show those.
+const DOC_FLAGS: (&str, &str) = (
+    "RUSTDOCFLAGS",
+    "-D warnings -A rustdoc::private_intra_doc_links",
+);
 
 /// Random cases for a property in each round of a soak; an ordinary run takes a few hundred.
 const SOAK_CASES: &str = "5000";
@@ -104,12 +107,18 @@ pub(crate) fn soak(shop: &Shop, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the API documentation of our own crates.
+/// Builds the documentation of our own crates.
+///
+/// Private items are in it: whoever reads it works on the code, and links may lead to them.
 pub(crate) fn docs(shop: &Shop, words: &[&str]) -> Result<()> {
     no_words("docs", words)?;
     let (name, flags) = DOC_FLAGS;
     let words = ["doc", "--release", "--workspace", "--no-deps", "--locked"];
-    step(shop.cargo(&words).env(name, flags))
+    step(
+        shop.cargo(&words)
+            .arg("--document-private-items")
+            .env(name, flags),
+    )
 }
 
 /// Gives the call that runs all tests but those in documentation.

@@ -73,7 +73,7 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "docs",
         words: "",
-        about: "the API documentation, warnings denied",
+        about: "the documentation of the code, warnings denied",
         run: chores::docs,
     },
     Chore {

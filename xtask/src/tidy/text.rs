@@ -12,9 +12,9 @@ const LINES_MAX: usize = 1500;
 const CODE: [&str; 7] = ["rs", "sh", "py", "ts", "tsx", "js", "css"];
 
 /// Names that tell nothing of what is inside; a helper lives beside its only user.
-const EMPTY_NAMES: [&str; 9] = [
-    "common", "core", "helper", "helpers", "misc", "shared", "types", "util", "utils",
-];
+const EMPTY_NAMES: [&str; 6] = ["common", "helper", "helpers", "misc", "util", "utils"];
+/// Names that tell nothing when they are a whole crate's; within one, they say which part it is.
+const EMPTY_CRATE_NAMES: [&str; 3] = ["core", "shared", "types"];
 
 /// Marks of unfinished work that may stay when they name an issue, and those that may not.
 const MARK_WITH_ISSUE: &str = concat!("TO", "DO");
@@ -68,18 +68,17 @@ pub(crate) fn marks_name_an_issue(repo: &Repo) -> Vec<Finding> {
 
 /// Reports crates and modules with names that say nothing.
 pub(crate) fn names_say_something(repo: &Repo) -> Vec<Finding> {
-    let crates = repo
-        .crates
-        .iter()
-        .map(|member| (member.name.as_str(), member.name.as_str()));
+    let says_nothing = |name: &str| EMPTY_NAMES.contains(&name);
+    let crates = repo.crates.iter().map(|member| member.name.as_str());
+    let crates = crates.filter(|name| says_nothing(name) || EMPTY_CRATE_NAMES.contains(name));
     let modules = repo.files.iter().filter_map(|file| {
         let (_, inside) = file.path.strip_suffix(".rs")?.split_once("src/")?;
         let name = inside.strip_suffix("/mod").unwrap_or(inside);
         Some((file.path.as_str(), name.rsplit('/').next().unwrap_or(name)))
     });
     crates
-        .chain(modules)
-        .filter(|(_, name)| EMPTY_NAMES.contains(name))
+        .map(|name| (name, name))
+        .chain(modules.filter(|(_, name)| says_nothing(name)))
         .map(|(place, name)| {
             let what = format!("\"{name}\" says nothing; name the subject, or move it to its user");
             Finding::failure("names", place, what)
@@ -150,8 +149,10 @@ mod tests {
             ("crates/node/src/store/common/mod.rs", ""),
             ("crates/node/tests/it/common.rs", ""),
             ("crates/node/src/commons.rs", ""),
+            ("crates/node/src/core.rs", ""),
         ]);
         assert_eq!(names_say_something(&repo).len(), 2);
         assert_eq!(names_say_something(&one_crate("common", &[])).len(), 1);
+        assert_eq!(names_say_something(&one_crate("types", &[])).len(), 1);
     }
 }
