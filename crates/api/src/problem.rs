@@ -253,6 +253,24 @@ codes! {
         "send the canonical bytes, or {\"tx\": \"hex\"}",
         "use a client of this network's version",
     ];
+    TxExpiry = "tx-expiry", 422, "the transaction's expiry is not within the next day", [
+        "sign with an expiry a few minutes ahead",
+        "check this machine's clock against time in /api/v1/status",
+    ];
+    PoolFull = "pool-full", 503, "too many transactions wait", [
+        "wait a few seconds and try again",
+        "use another node of the network",
+    ];
+    KeyQueueFull = "key-queue-full", 429, "too many transactions of this key wait", [
+        "wait until some of them are final",
+    ];
+    NonceTaken = "nonce-taken", 409, "another transaction with this nonce waits already", [
+        "read next_nonce of the key and sign again",
+        "do not sign with one key in two places at once",
+    ];
+    TxDropped = "tx-dropped", 409, "the transaction expired or was superseded while it waited", [
+        "read next_nonce of the key and sign again",
+    ];
     NotFound = "not-found", 404, "there is nothing at this address", [
         "look at the reference for the address",
     ];

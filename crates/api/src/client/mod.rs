@@ -31,6 +31,8 @@ pub use events::{EventFilter, EventStream};
 
 /// Time to connect: a gateway is near, or it is not there.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+/// Idle connections are dropped before the gateway does so after 30 s.
+const POOL_IDLE: Duration = Duration::from_secs(20);
 /// Time for an ordinary answer.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Time for an answer that waits for a block; the gateway itself gives up after 25 s.
@@ -148,6 +150,7 @@ impl Client {
         }
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_DEADLINE)
+            .pool_idle_timeout(POOL_IDLE)
             .no_proxy()
             .tcp_nodelay(true)
             .user_agent(concat!("tradewind/", env!("CARGO_PKG_VERSION")))
@@ -171,7 +174,7 @@ impl Client {
         self.get(&format!("/accounts/{id}"), Query::new()).await
     }
 
-    /// Returns the movements that touched an account, newest first.
+    /// Returns the movements that touched an account, oldest first.
     pub async fn postings(
         &self,
         id: &AccountId,

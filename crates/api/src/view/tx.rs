@@ -3,7 +3,7 @@
 use market::codec::TxId;
 use serde::{Deserialize, Serialize};
 
-use super::{EventView, TimeView, text};
+use super::{TimeView, text};
 use crate::problem::Problem;
 
 /// A transaction's receipt, or the word that it waits.
@@ -18,10 +18,10 @@ pub struct TxView {
     pub height: Option<u64>,
     /// That block's time.
     pub time: Option<TimeView>,
+    /// Its place in the block.
+    pub index: Option<u32>,
     /// Why it had no effect, when rejected.
     pub problem: Option<Problem>,
-    /// What it caused, in order.
-    pub events: Vec<EventView>,
 }
 
 /// Where a transaction stands.
@@ -44,8 +44,8 @@ impl TxView {
             status: TxStatus::Pending,
             height: None,
             time: None,
+            index: None,
             problem: None,
-            events: Vec::new(),
         }
     }
 
