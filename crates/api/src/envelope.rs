@@ -39,6 +39,10 @@ pub const SEALED_MANIFEST_BYTES_MAX: usize = MANIFEST_HEAD_BYTES + MANIFEST_BYTE
 /// Longest encoded [`SealedJob`].
 pub const SEALED_JOB_BYTES_MAX: usize = SEALED_MANIFEST_BYTES_MAX + SEALED_JOB_KEY_BYTES + 4;
 
+type HpkePublicKey = <X25519HkdfSha256 as hpke::Kem>::PublicKey;
+type HpkeSecretKey = <X25519HkdfSha256 as hpke::Kem>::PrivateKey;
+type HpkeSenderKey = <X25519HkdfSha256 as hpke::Kem>::EncappedKey;
+
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 const MANIFEST_HEAD_BYTES: usize = 1 + NONCE_BYTES + Salt::BYTES;
@@ -106,9 +110,8 @@ impl SealSecret {
         PublicKey::from_bytes(public.to_bytes().into())
     }
 
-    fn hpke(&self) -> <X25519HkdfSha256 as hpke::Kem>::PrivateKey {
-        <X25519HkdfSha256 as hpke::Kem>::PrivateKey::from_bytes(self.0.as_slice())
-            .expect("every 32 bytes are an X25519 secret")
+    fn hpke(&self) -> HpkeSecretKey {
+        HpkeSecretKey::from_bytes(self.0.as_slice()).expect("every 32 bytes are an X25519 secret")
     }
 }
 
@@ -343,9 +346,7 @@ pub fn open_manifest(
         .decrypt(&XNonce::from(*nonce), payload)
         .map(Zeroizing::new)
         .map_err(|_| EnvelopeError::NotForUs)?;
-    let (salt, bytes) = plain
-        .split_first_chunk::<{ Salt::BYTES }>()
-        .ok_or(length)?;
+    let (salt, bytes) = plain.split_first_chunk::<{ Salt::BYTES }>().ok_or(length)?;
     // The cipher does not commit to its key: only the hash proves that these are the bytes that the tenant signed.
     if manifest_digest(&Salt::from_bytes(*salt), bytes) != *digest {
         return Err(EnvelopeError::DigestMismatch);
@@ -360,15 +361,11 @@ pub fn seal_job_key(
     context: &SealContext<'_>,
     key: &JobKey,
 ) -> Result<SealedJobKey, EnvelopeError> {
-    let public = <X25519HkdfSha256 as hpke::Kem>::PublicKey::from_bytes(recipient.as_bytes())
-        .map_err(|_| EnvelopeError::Recipient)?;
-    let (mut sender_key, mut sender) =
-        hpke::setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-            &OpModeS::Base,
-            &public,
-            &context.info(recipient),
-            rng,
-        )
+    let public =
+        HpkePublicKey::from_bytes(recipient.as_bytes()).map_err(|_| EnvelopeError::Recipient)?;
+    let info = context.info(recipient);
+    let sealing = hpke::setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>;
+    let (mut sender_key, mut sender) = sealing(&OpModeS::Base, &public, &info, rng)
         .map(|(encapsulated, sender)| (encapsulated.to_bytes().to_vec(), sender))
         // The one way to fail is a recipient of small order, with which no secret can be shared.
         .map_err(|_| EnvelopeError::Recipient)?;
@@ -389,17 +386,13 @@ pub fn open_job_key(
 ) -> Result<JobKey, EnvelopeError> {
     sealed.check()?;
     let (sender_key, cipher_text) = sealed.0[1..].split_at(32);
-    let sender_key = <X25519HkdfSha256 as hpke::Kem>::EncappedKey::from_bytes(sender_key)
+    let sender_key = HpkeSenderKey::from_bytes(sender_key).map_err(|_| EnvelopeError::NotForUs)?;
+    let info = context.info(&secret.public());
+    let opening = hpke::setup_receiver::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>;
+    let plain = opening(&OpModeR::Base, &secret.hpke(), &sender_key, &info)
+        .and_then(|mut receiver| receiver.open(cipher_text, &[]))
+        .map(Zeroizing::new)
         .map_err(|_| EnvelopeError::NotForUs)?;
-    let plain = hpke::setup_receiver::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-        &OpModeR::Base,
-        &secret.hpke(),
-        &sender_key,
-        &context.info(&secret.public()),
-    )
-    .and_then(|mut receiver| receiver.open(cipher_text, &[]))
-    .map(Zeroizing::new)
-    .map_err(|_| EnvelopeError::NotForUs)?;
     let key: [u8; 32] = plain
         .as_slice()
         .try_into()

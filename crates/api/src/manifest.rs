@@ -370,15 +370,33 @@ pub(crate) mod tests {
         let cases: [(Spoil, &str); 11] = [
             (|m| m.image = "ubuntu".to_owned(), "image must be"),
             (|m| m.image = "oci:relative".to_owned(), "image must be"),
-            (|m| m.image = "h/".to_owned() + &"x".repeat(600), "image must be"),
+            (
+                |m| m.image = "h/".to_owned() + &"x".repeat(600),
+                "image must be",
+            ),
             (|m| m.image_digest = Digest([8; 32]), "does not pin"),
             (|m| m.command = Some(vec![]), "command is set but empty"),
             (|m| m.args = Some(vec!["a\0".to_owned()]), "args holds"),
-            (|m| drop(m.env.insert("A=B".to_owned(), String::new())), "env has"),
-            (|m| drop(m.env.insert("TOKEN".to_owned(), String::new())), "secrets names"),
-            (|m| m.workdir = Some("data".to_owned()), "workdir is not absolute"),
-            (|m| m.user = Some("1000".to_owned()), "user is not supported"),
-            (|m| m.ports.push(Port { number: 80 }), "ports is not supported"),
+            (
+                |m| drop(m.env.insert("A=B".to_owned(), String::new())),
+                "env has",
+            ),
+            (
+                |m| drop(m.env.insert("TOKEN".to_owned(), String::new())),
+                "secrets names",
+            ),
+            (
+                |m| m.workdir = Some("data".to_owned()),
+                "workdir is not absolute",
+            ),
+            (
+                |m| m.user = Some("1000".to_owned()),
+                "user is not supported",
+            ),
+            (
+                |m| m.ports.push(Port { number: 80 }),
+                "ports is not supported",
+            ),
         ];
         for (spoil, want) in cases {
             let mut manifest = sample();
@@ -392,9 +410,15 @@ pub(crate) mod tests {
     fn too_long_is_refused_both_ways() {
         let mut manifest = sample();
         manifest.args = Some(vec!["x".repeat(MANIFEST_BYTES_MAX)]);
-        assert!(matches!(manifest.encode(), Err(BadManifest::TooLong { .. })));
+        assert!(matches!(
+            manifest.encode(),
+            Err(BadManifest::TooLong { .. })
+        ));
         let bytes = vec![MANIFEST_VERSION; MANIFEST_BYTES_MAX + 1];
-        assert!(matches!(Manifest::decode(&bytes), Err(BadManifest::TooLong { .. })));
+        assert!(matches!(
+            Manifest::decode(&bytes),
+            Err(BadManifest::TooLong { .. })
+        ));
     }
 
     #[test]
@@ -402,7 +426,10 @@ pub(crate) mod tests {
         let mut bytes = vec![MANIFEST_VERSION];
         bytes.extend(u32::MAX.to_le_bytes());
         assert_eq!(Manifest::decode(&bytes), Err(BadManifest::Malformed));
-        assert_eq!(Manifest::decode(&[9]), Err(BadManifest::Version { version: 9 }));
+        assert_eq!(
+            Manifest::decode(&[9]),
+            Err(BadManifest::Version { version: 9 })
+        );
         assert_eq!(Manifest::decode(&[]), Err(BadManifest::Malformed));
     }
 
