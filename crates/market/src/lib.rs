@@ -9,6 +9,10 @@
 //! - what goes in and comes out: [`tx`], [`event`], [`reject`], [`codec`], [`grant`]
 //! - what is on the ledger: [`records`]
 //! - tunables: [`params`]
+//! - the state and its queries: [`state`]; running blocks over it: [`apply`]; why nothing matches: [`explain`]
+//! - money: `money/` (double entry, treasurers, bills); providers, machines, beats, offers: `supply/`; jobs, orders,
+//!   bids, placement, leases: `demand/`; who may do what: `keys`
+//! - underneath: `table` (journaled maps), `rows` (which tables there are), `index` (what is derived from them)
 #![forbid(unsafe_code)]
 #![deny(
     clippy::float_arithmetic,
@@ -19,22 +23,36 @@
     clippy::wildcard_enum_match_arm
 )]
 
+pub mod apply;
 pub mod codec;
+mod demand;
 pub mod event;
+pub mod explain;
 pub mod grant;
 pub mod ids;
+mod index;
+mod keys;
+mod money;
 pub mod params;
 pub mod records;
 pub mod reject;
+mod rows;
+pub mod state;
+mod supply;
+mod table;
 pub mod tx;
 pub mod units;
 
+pub use apply::{BlockCtx, BlockError, BlockOutcome, Receipt};
 pub use codec::{BadSignature, Digest, PublicKey, Signature, SignedTx, TxBody};
 pub use event::{Event, EventKind};
+pub use explain::{Explanation, OfferMatch};
 pub use grant::{Grant, Rights, SignedGrant};
 pub use ids::*;
+pub use keys::{Admission, RoleNeeded};
 pub use params::{Genesis, NetworkName, Params};
 pub use records::*;
 pub use reject::{Inadmissible, Reject};
+pub use state::{ChangeSet, GenesisError, LoadError, Market};
 pub use tx::*;
 pub use units::*;

@@ -79,7 +79,10 @@ pub struct Params {
     pub start_bandwidth_floor: u64,
     /// How far a machine's ready instant may lie before the block time.
     pub clock_tolerance: Millis,
-    /// Block distance beyond which the excess counts as a gap of the chain and moves liveness deadlines.
+    /// Longest distance of blocks of a healthy network that has nothing to do.
+    pub heartbeat: Millis,
+    /// How much later than expected a block may come; the excess is a gap of the chain and moves liveness deadlines. A
+    /// block is expected when `next_due` comes, and at the latest one heartbeat after its parent.
     pub gap_after: Millis,
     /// Time after a gap within which beats made during it are accepted for charging.
     pub gap_grace: Millis,
@@ -99,6 +102,10 @@ pub struct Params {
     pub release_after: Millis,
     /// Collateral of a spot lease until it is ready; on-demand and reserved ones put up an hour's price until the end.
     pub start_collateral: Millis,
+    /// Shortest notice of an eviction that keeps the collateral of on-demand and reserved leases.
+    pub drain_notice: Millis,
+    /// Longest notice that a spot offer may state; bounds how long a silent, preempted lease lives.
+    pub preempt_notice_max: Millis,
     /// Audit lag of jobs without verification.
     pub audit_lag_none: Millis,
     /// Audit lag of sampled jobs.
@@ -109,6 +116,19 @@ pub struct Params {
     pub live_per_account: u32,
     /// How long ended jobs and leases stay in the live state.
     pub retention: Millis,
+}
+
+impl Params {
+    /// Returns the silence after which a machine without running leases is down: three missed beats.
+    pub const fn idle_silence(&self) -> Millis {
+        let twice = self.beat_idle.saturating_add(self.beat_idle);
+        twice.saturating_add(self.beat_idle)
+    }
+
+    /// Returns how far a reported end may lie behind the last good beat: two missed beats.
+    pub const fn beat_slack(&self) -> Millis {
+        self.beat_leased.saturating_add(self.beat_leased)
+    }
 }
 
 impl Default for Params {
@@ -123,6 +143,7 @@ impl Default for Params {
             start_base: Millis::from_secs(60),
             start_bandwidth_floor: 5_000_000,
             clock_tolerance: Millis::from_secs(2),
+            heartbeat: Millis::from_secs(10),
             gap_after: Millis::from_secs(5),
             gap_grace: Millis::from_secs(60),
             early_exit: Millis::from_secs(10),
@@ -133,6 +154,8 @@ impl Default for Params {
             duration_max: Millis::from_secs(365 * 86_400),
             release_after: Millis::from_secs(3_600),
             start_collateral: Millis::from_secs(600),
+            drain_notice: Millis::from_secs(600),
+            preempt_notice_max: Millis::from_secs(3_600),
             audit_lag_none: Millis::ZERO,
             audit_lag_sampled: Millis::from_secs(86_400),
             timers_per_block: 2_000,

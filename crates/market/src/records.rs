@@ -7,6 +7,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
     codec::{Digest, PublicKey, encode},
+    event::LeasePhase,
     ids::{AccountId, BidId, JobId, LeaseId, MachineId, OfferId, OrderId, RedemptionId},
     params::{NetworkName, Params},
     tx::{BidTerms, JobSpec, KeyRole, MachineKeys, MachineSpec, Name, OfferTerms, Prices, Tier},
@@ -141,6 +142,17 @@ pub struct System {
     pub gap_total: Millis,
     /// The last gap: block times before and after it.
     pub last_gap: Option<(Timestamp, Timestamp)>,
+    /// The pass over the waiting orders that is under way, because capacity may have appeared.
+    pub retry: Retry,
+}
+
+/// A pass over the waiting orders, oldest first, bounded per block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Retry {
+    /// Creation number from which the pass goes on; `None` when none is under way.
+    pub from: Option<u64>,
+    /// Whether capacity appeared since the pass began, so that another must follow.
+    pub again: bool,
 }
 
 /// A signing key: whose it is, what it may do, and its next nonce.
@@ -260,6 +272,8 @@ pub enum MachineState {
     Draining {
         /// When remaining leases end as drained.
         evict_at: Option<Timestamp>,
+        /// When `evict_at` was announced.
+        announced_at: Timestamp,
     },
     /// Missed its beats; takes no new leases until it beats again.
     Down,
@@ -376,6 +390,8 @@ pub struct Order {
     pub expires_at: Timestamp,
     /// Most it pays per device-hour, from cap and remaining budget.
     pub price_cap: Prices,
+    /// Whether it was compared since it closed and found no place: it waits for capacity.
+    pub waiting: bool,
 }
 
 /// A live bid.
@@ -445,7 +461,7 @@ pub struct Lease {
     pub state: LeaseState,
 }
 
-/// A lease's state; each has a deadline, an owner of the deadline and a price, see the table in `lease.rs`.
+/// A lease's state; each has a deadline, an owner of the deadline and a price, see the table in `demand/lease.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum LeaseState {
     /// The machine prepares; free of charge.
@@ -507,10 +523,51 @@ pub struct Run {
     pub paused_before: Millis,
     /// The last good beat.
     pub good_until: Timestamp,
+    /// Chain time when that beat (or the ready report) was accepted: liveness deadlines count from here.
+    pub seen_chain: Timestamp,
     /// The instant up to which it is funded.
     pub funded_until: Timestamp,
     /// The instant at which its longest duration is reached.
     pub duration_until: Timestamp,
+}
+
+impl Run {
+    /// Returns the instant at which the workload must stop: out of funds, or at its longest duration.
+    pub fn limit(&self) -> Timestamp {
+        self.funded_until.min(self.duration_until)
+    }
+}
+
+impl LeaseState {
+    /// Returns the state's name.
+    pub const fn phase(&self) -> LeasePhase {
+        match self {
+            Self::Awarded { .. } => LeasePhase::Awarded,
+            Self::Running { .. } => LeasePhase::Running,
+            Self::Suspect { .. } => LeasePhase::Suspect,
+            Self::Preempting { .. } => LeasePhase::Preempting,
+            Self::Paused { .. } => LeasePhase::Paused,
+            Self::Ended { .. } => LeasePhase::Ended,
+        }
+    }
+
+    /// Returns the workload's clock, if it has started and not ended.
+    pub const fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Running { run }
+            | Self::Suspect { run, .. }
+            | Self::Preempting { run, .. }
+            | Self::Paused { run, .. } => Some(run),
+            Self::Awarded { .. } | Self::Ended { .. } => None,
+        }
+    }
+}
+
+impl Lease {
+    /// Returns whether the lease has not ended.
+    pub const fn is_live(&self) -> bool {
+        !matches!(self.state, LeaseState::Ended { .. })
+    }
 }
 
 /// The final amounts of a lease; the parts sum to the charge.
@@ -534,7 +591,7 @@ pub struct Bill {
     pub forfeited: Money,
 }
 
-/// Why a lease ended: a closed set, see the table in `lease.rs`.
+/// Why a lease ended: a closed set, see the table in `demand/lease.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 pub enum EndReason {
     /// The workload exited with code 0.

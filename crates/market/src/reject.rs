@@ -229,6 +229,8 @@ pub enum FieldName {
     Role,
     /// `name`
     Name,
+    /// `sla`
+    Sla,
 }
 
 impl std::fmt::Display for FieldName {
@@ -249,6 +251,7 @@ impl std::fmt::Display for FieldName {
             Self::Term => "term",
             Self::Role => "role",
             Self::Name => "name",
+            Self::Sla => "sla",
         })
     }
 }

@@ -8,8 +8,9 @@ use std::fmt;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
-    codec::{Digest, PublicKey},
+    codec::{Digest, PublicKey, encode},
     ids::{AccountId, BidId, JobId, LeaseId, MachineId, OfferId, OrderId, RedemptionId},
+    reject::Inadmissible,
     units::{BasisPoints, ByteSize, MilliCpu, Millis, Money, PricePerGib, Rate, Timestamp},
 };
 
@@ -235,6 +236,72 @@ pub enum Tx {
     },
 }
 
+impl Tx {
+    /// Checks the bound of every list, before anything else happens.
+    pub fn check_shape(&self) -> Result<(), Inadmissible> {
+        match self {
+            Self::AddMachine { spec, .. } | Self::UpdateMachine { spec, .. } => {
+                within("devices", spec.devices.len(), DEVICES_MAX)?;
+                within("dial", spec.dial.len(), DIAL_MAX)
+            }
+            Self::PlaceOffer(terms) => within("devices", terms.devices.len(), DEVICES_MAX),
+            Self::PlaceBid(terms) => within("devices", terms.devices.len(), DEVICES_MAX),
+            Self::Beat(batch) => {
+                within("beats", batch.beats.len(), BEATS_MAX)?;
+                let longest = batch.beats.iter().map(|b| b.leases.len()).max();
+                within("leases", longest.unwrap_or(0), BEAT_LEASES_MAX)
+            }
+            Self::OpenJob(spec) => {
+                within("keepers", spec.keepers.len(), KEEPERS_MAX)?;
+                spec.needs.check_shape()
+            }
+            Self::Issue { .. }
+            | Self::Transfer { .. }
+            | Self::RequestRedemption { .. }
+            | Self::ConfirmRedemption { .. }
+            | Self::RefuseRedemption { .. }
+            | Self::AuthorizeKey { .. }
+            | Self::RevokeKey { .. }
+            | Self::OpenProvider { .. }
+            | Self::PostBond { .. }
+            | Self::WithdrawBond { .. }
+            | Self::RotateMachineKeys { .. }
+            | Self::DrainMachine { .. }
+            | Self::ResumeMachine { .. }
+            | Self::RetireMachine { .. }
+            | Self::WithdrawOffer { .. }
+            | Self::TopUpJob { .. }
+            | Self::CancelJob { .. }
+            | Self::WithdrawBid { .. }
+            | Self::LeaseReady { .. }
+            | Self::LeaseEnded { .. }
+            | Self::PreemptLease { .. }
+            | Self::ReleaseHold { .. } => Ok(()),
+        }
+    }
+}
+
+fn within(field: &'static str, len: usize, max: usize) -> Result<(), Inadmissible> {
+    if len <= max {
+        Ok(())
+    } else {
+        Err(Inadmissible::OutOfBounds { field })
+    }
+}
+
+impl Requirement {
+    fn check_shape(&self) -> Result<(), Inadmissible> {
+        if let DeviceNeed::Gpu { models, .. } = &self.device {
+            within("models", models.len(), LIST_MAX)?;
+        }
+        within("regions", self.regions.len(), LIST_MAX)?;
+        within("certificates", self.certificates.len(), LIST_MAX)?;
+        within("providers", self.providers.len(), LIST_MAX)?;
+        within("exclude_machines", self.exclude_machines.len(), LIST_MAX)?;
+        within("exclude_domains", self.exclude_domains.len(), LIST_MAX)
+    }
+}
+
 /// What a key may do for its account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum KeyRole {
@@ -431,6 +498,28 @@ pub struct BeatBatch {
     pub prev: Digest,
     /// The beats, oldest first; at most [`BEATS_MAX`].
     pub beats: Vec<Beat>,
+}
+
+impl BeatBatch {
+    /// Returns link `seq` of a machine's beat chain.
+    pub fn link(prev: &Digest, machine: MachineId, seq: u64, beat: &Beat) -> Digest {
+        Digest::of(&[
+            b"tradewind/beat/v1",
+            &prev.0,
+            &machine.to_bytes(),
+            &seq.to_le_bytes(),
+            &encode(&beat.at),
+            &encode(&beat.leases),
+        ])
+    }
+
+    /// Returns the link of the batch's last beat; `prev` when it has none.
+    pub fn last_link(&self) -> Digest {
+        let numbered = self.beats.iter().zip(self.first_seq..);
+        numbered.fold(self.prev, |prev, (beat, seq)| {
+            Self::link(&prev, self.machine, seq, beat)
+        })
+    }
 }
 
 /// One beat.

@@ -1,0 +1,90 @@
+//! What happens by itself at the end of a block, bounded.
+//!
+//! 1. Timers, earliest due instant first: what they charge is charged at that instant, however late the block is.
+//! 2. If capacity may have appeared, the orders that wait are compared again, oldest first; a pass that does not fit in
+//!    one block goes on in the next.
+//! 3. Orders whose window has closed are compared for the first time.
+//!
+//! Each step handles at most `timers_per_block` things.
+
+use crate::{
+    demand::{auction, job, lease, order},
+    index::{Clock, Timer},
+    money::{settle, treasury},
+    records::Retry,
+    state::Market,
+    supply::{machine, offer},
+    units::Timestamp,
+};
+
+/// Does what is due.
+pub(crate) fn end_block(m: &mut Market) {
+    let bound = m.params().timers_per_block;
+    for _ in 0..bound {
+        m.refresh();
+        match next_timer(m) {
+            Some(timer) => fire(m, timer),
+            None => break,
+        }
+    }
+    retry_waiting(m, bound);
+    for _ in 0..bound {
+        let first = m.index.closing.first().copied();
+        match first {
+            Some((at, _, id)) if at <= m.time() => auction::compare(m, id),
+            Some(_) | None => break,
+        }
+    }
+    m.refresh();
+}
+
+/// Returns the timer that has been due longest.
+fn next_timer(m: &Market) -> Option<Timer> {
+    let clocks = [Clock::Block, Clock::Limit, Clock::Chain];
+    let due = clocks.into_iter().filter_map(|clock| {
+        let (at, timer) = m.index.first(clock)?;
+        Some((m.due(clock, at), timer))
+    });
+    let (at, timer): (Timestamp, Timer) = due.min()?;
+    (at <= m.time()).then_some(timer)
+}
+
+fn fire(m: &mut Market, timer: Timer) {
+    match timer {
+        Timer::LeaseSuspect(id) => lease::suspect(m, id),
+        Timer::LeaseLost(id) => lease::lost(m, id),
+        Timer::LeaseStart(id) => {
+            let ending = lease::Ending::now(m, crate::records::EndReason::StartTimeout);
+            lease::end(m, id, ending);
+        }
+        Timer::LeaseLimit(id) => lease::limit_due(m, id),
+        Timer::MachineEvict(id) => lease::evict(m, id),
+        Timer::MachineDown(id) => machine::go_down(m, id),
+        Timer::OrderExpire(id) => order::expire(m, id),
+        Timer::OfferExpire(id) => offer::close(m, id, offer::Closing::Expired),
+        Timer::PayableDue(id) => settle::pay(m, id),
+        Timer::RedemptionReturn(id) => treasury::close(m, id, treasury::Payout::None),
+        Timer::LeaseForget(id) => lease::forget(m, id),
+        Timer::JobForget(id) => job::forget(m, id),
+    }
+}
+
+/// Compares the waiting orders again, from where the pass under way stopped.
+fn retry_waiting(m: &mut Market, bound: u32) {
+    let Some(mut from) = m.system.retry.from else {
+        return;
+    };
+    for _ in 0..bound {
+        let none = crate::ids::OrderId::from_bytes([0; 16]);
+        let next = m.index.waiting.range((from, none)..).next().copied();
+        let Some((seq, id)) = next else {
+            let again = m.system.retry.again && !m.index.waiting.is_empty();
+            let from = again.then_some(0);
+            m.system.retry = Retry { from, again: false };
+            return;
+        };
+        auction::compare(m, id);
+        from = seq.saturating_add(1);
+    }
+    m.system.retry.from = Some(from);
+}
