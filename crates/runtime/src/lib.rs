@@ -1,12 +1,12 @@
 //! Containers on one machine: images, shims, runtimes.
 //!
-//! An agent holds one [`Runtime`] and names every container by a [`ContainerId`]. The trait has three
-//! implementations, checked by one suite of tests:
+//! An agent holds one [`Runtime`] and names every container by a [`ContainerId`]. There are three
+//! implementations, the first two checked by one suite of tests:
 //!
 //! | type | what | role |
 //! |---|---|---|
-//! | [`Embedded`] | libcontainer, cgroup limits, seccomp, a user namespace for each container | default, needs root |
-//! | [`Process`] | namespaces and a private root only; no limits, isolation class `none` | without root |
+//! | [`LocalRuntime::embedded`] | libcontainer, cgroup limits, seccomp, a user namespace for each container | default, needs root |
+//! | [`LocalRuntime::process`] | namespaces and a private root only; no limits, isolation class `none` | without root |
 //! | [`Fake`] | in memory, with faults put in by the caller | tests of what drives a runtime |
 //!
 //! Map: `image` fetches, checks, unpacks and writes images; `shim` is the process that owns one container
@@ -15,14 +15,18 @@
 //! `<exe> shim …`.
 
 mod capabilities;
+mod cgroup;
 mod error;
 mod fake;
 mod files;
 mod id;
 pub mod image;
+mod local;
 mod logs;
+mod shim;
 mod spec;
 mod status;
+mod sys;
 
 use std::time::Duration;
 
@@ -31,7 +35,9 @@ pub use error::{Blame, Error, Result};
 pub use fake::{Fake, Fault, Operation};
 pub use id::{ContainerId, InvalidContainerId};
 pub use image::{Digest, ImageRef, PreparedImage};
+pub use local::{LocalConfig, LocalRuntime};
 pub use logs::{LogChunk, LogStream};
+pub use shim::{SHIM_ARGUMENT, shim_main};
 pub use spec::{ContainerSpec, Limits};
 pub use status::{Exit, Stats, Status};
 

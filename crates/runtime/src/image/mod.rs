@@ -4,17 +4,24 @@
 //! while it is fetched and every layer against its diff-id while it is unpacked; nothing becomes visible in
 //! the store before both hold.
 
+pub mod build;
 mod digest;
 mod error;
 mod limits;
+mod manifest;
 mod reference;
+mod source;
+mod store;
+mod unpack;
 
 use serde::{Deserialize, Serialize};
 
 pub use digest::{Digest, InvalidDigest};
 pub use error::ImageError;
 pub use limits::ImageLimits;
+pub(crate) use manifest::ImageConfig;
 pub use reference::{ImageRef, InvalidImageRef, Version};
+pub(crate) use store::{LayerForm, Store, StoredImage};
 
 /// An image that is in the store, checked and unpacked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
