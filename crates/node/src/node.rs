@@ -1,0 +1,433 @@
+//! Starting and stopping a node of a network of one validator.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use commonware_consensus::types::Height;
+use commonware_cryptography::Digestible as _;
+use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
+use futures::future::select_all;
+use light::{Digest, Scheme};
+use market::{Genesis, GenesisError, LoadError, Market};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    app::App,
+    beacon::Beacon,
+    chain::Block,
+    engine::{self, Blocks, Engine, Setup, Timeouts},
+    executor::{self, Base, Executor, Requests},
+    folder::{Folder, FolderError},
+    handle::{Ended, Handle},
+    history::{History, HistoryError},
+    ledger::{Ledger, final_block},
+    null_net::NullNet,
+    pace::Pace,
+    pool::Pool,
+    proofs::{self, ProofRequest},
+    solo::{KeyError, Keys},
+    state::{self, Databases, StoreFailed},
+};
+
+/// Shortest time between two blocks: lets transactions gather while the disk writes the last block.
+const INTERVAL_MIN: Duration = Duration::from_millis(2);
+/// A view without a proposal by then is given up; well above the heartbeat.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A view that was not certified by then is given up.
+const CERTIFICATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Threads of the engine: consensus, store and execution of one validator keep about one busy.
+const ENGINE_THREADS: usize = 2;
+/// Threads for the engine's file accesses; the rest queue.
+const FILE_THREADS: usize = 16;
+/// How long the engine may take to load its state.
+const START_MAX: Duration = Duration::from_mins(5);
+/// How long the engine may take to come to rest.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data folder; made when it does not exist.
+    pub folder: PathBuf,
+    /// What the network starts from: needed for a new folder, compared in an old one.
+    pub genesis: Option<Genesis>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The validator's keys.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The genesis document.
+    #[error("the genesis document is not valid")]
+    Genesis(#[from] GenesisError),
+    /// The history.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The heartbeat is too long.
+    #[error("the network's heartbeat must be shorter than {} s", LEADER_TIMEOUT.as_secs())]
+    Heartbeat,
+    /// The stored state.
+    #[error("the stored state could not be loaded")]
+    Load(#[from] LoadError),
+    /// The store.
+    #[error("the state store failed: {0}")]
+    Store(String),
+    /// A thread could not be started.
+    #[error("could not start the engine's thread")]
+    Thread(#[source] std::io::Error),
+    /// The engine ended or took too long.
+    #[error("the engine did not come up: {why}")]
+    Engine {
+        /// What is known about it.
+        why: String,
+    },
+}
+
+/// Why a node did not come to rest in time; what is final is safe.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine did not stop within {} s", STOP_MAX.as_secs())]
+pub struct StopError;
+
+impl From<StoreFailed> for StartError {
+    fn from(StoreFailed(why): StoreFailed) -> Self {
+        Self::Store(why)
+    }
+}
+
+/// A running node. Dropping it stops it without waiting.
+#[derive(Debug)]
+pub struct Node {
+    handle: Handle,
+    stop: watch::Sender<bool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts a node and waits until its state is loaded.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let folder = Folder::open(&config.folder, config.genesis.as_ref())?;
+        let heartbeat = Duration::from_millis(folder.genesis.params.heartbeat.millis());
+        if heartbeat >= LEADER_TIMEOUT {
+            return Err(StartError::Heartbeat);
+        }
+        let keys = Keys::load_or_make(&folder.keys())?;
+        // Refused here, so that a bad document is an error and not a panic of the engine.
+        drop(Market::genesis(&folder.genesis)?);
+        let network = folder.genesis.network.clone();
+        let group_key: Arc<[u8]> = keys.group_key().into();
+        let (history, writer) = History::open(&folder.history())?;
+        let ledger = Ledger::new(history, Pool::default());
+        let (proofs, proof_requests) = mpsc::channel(proofs::REQUESTS_MAX);
+        let (stop, stopped) = watch::channel(false);
+        let (ended, ended_seen) = watch::channel(None);
+        let (ready, started) = oneshot::channel();
+        let run = Run {
+            folder,
+            keys,
+            ledger: ledger.clone(),
+            heartbeat,
+            proofs: proof_requests,
+            stopped,
+        };
+        let thread = thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || {
+                let outcome = run.block(ready);
+                ended.send_replace(Some(outcome));
+                // The writer ends when the last handle to the history does; handles may outlive the node.
+                drop(writer);
+            })
+            .map_err(StartError::Thread)?;
+        let handle = Handle {
+            ledger,
+            network,
+            group_key,
+            proofs,
+            ended: ended_seen,
+        };
+        let node = Self {
+            handle,
+            stop,
+            thread: Some(thread),
+        };
+        match tokio::time::timeout(START_MAX, started).await {
+            Ok(Ok(Ok(()))) => Ok(node),
+            Ok(Ok(Err(why))) => Err(why),
+            Ok(Err(_)) => {
+                let why = match node.handle.ended().await {
+                    Ended::Failed { why } => why,
+                    Ended::Stopped => "it stopped".to_owned(),
+                };
+                Err(StartError::Engine { why })
+            }
+            Err(_) => Err(StartError::Engine {
+                why: format!("not ready after {} s", START_MAX.as_secs()),
+            }),
+        }
+    }
+
+    /// Returns what others reach the node with.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Stops the node and waits until it rests and its folder is free.
+    ///
+    /// # Errors
+    /// [`StopError`] when it takes too long.
+    pub async fn stop(mut self) -> Result<(), StopError> {
+        self.stop.send_replace(true);
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        tokio::time::timeout(STOP_MAX, joined)
+            .await
+            .map_err(|_| StopError)?
+            .ok();
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// Everything the engine's thread needs.
+struct Run {
+    folder: Folder,
+    keys: Keys,
+    ledger: Ledger,
+    heartbeat: Duration,
+    proofs: mpsc::Receiver<ProofRequest>,
+    stopped: watch::Receiver<bool>,
+}
+
+type Ready = oneshot::Sender<Result<(), StartError>>;
+
+impl Run {
+    /// Runs the engine on this thread until it is stopped or fails.
+    fn block(self, ready: Ready) -> Ended {
+        let config = engine_runtime::Config::new()
+            .with_storage_directory(self.folder.engine())
+            .with_worker_threads(ENGINE_THREADS)
+            .with_max_blocking_threads(FILE_THREADS)
+            .with_catch_panics(false);
+        let runner = engine_runtime::Runner::new(config);
+        // A storage failure panics by the engine's design: end, and let whoever supervises start again.
+        catch_unwind(AssertUnwindSafe(|| {
+            runner.start(|context| self.run(context, ready))
+        }))
+        .unwrap_or_else(|panic| Ended::Failed {
+            why: panic_text(panic.as_ref()),
+        })
+    }
+
+    async fn run(self, context: engine_runtime::Context, ready: Ready) -> Ended {
+        let Self {
+            folder,
+            keys,
+            ledger,
+            heartbeat,
+            proofs,
+            mut stopped,
+        } = self;
+        let Some(scheme) = keys.scheme(folder.genesis.network.as_str()) else {
+            return Ended::Failed {
+                why: "the validator's keys do not fit together".to_owned(),
+            };
+        };
+        let (executor, requests) = Executor::new();
+        let setup = setup(&folder, &keys, scheme, &ledger, &executor, heartbeat);
+        let genesis = setup.app.genesis.clone();
+        let net = NullNet::new(keys.participants());
+        let Engine {
+            blocks,
+            databases,
+            handles,
+        } = engine::start(context.child("engine"), setup, net).await;
+        let loaded = Loader {
+            folder: &folder,
+            ledger: &ledger,
+            blocks: &blocks,
+            genesis: &genesis,
+        };
+        let databases = databases.await;
+        let base = match loaded.load(&databases).await {
+            Ok(base) => base,
+            Err(why) => {
+                let ended = Ended::Failed {
+                    why: why.to_string(),
+                };
+                drop(ready.send(Err(why)));
+                return ended;
+            }
+        };
+        let executing = spawn_executor(&context, base, executor, requests, ledger.pool().clone());
+        let proving = context
+            .child("proofs")
+            .spawn(move |_| proofs::run(databases, blocks, proofs));
+        drop(ready.send(Ok(())));
+        let mut all = handles;
+        all.extend([executing, proving]);
+        let ended = tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => Ended::Stopped,
+            (result, at, _) = select_all(all) => Ended::Failed {
+                why: format!("actor {at} ended: {result:?}"),
+            },
+        };
+        // Actors that watch for it flush; the rest is safe to cut off at any instant.
+        drop(context.stop(0, Some(STOP_MAX / 2)).await);
+        drop(folder);
+        ended
+    }
+}
+
+fn setup(
+    folder: &Folder,
+    keys: &Keys,
+    scheme: Scheme,
+    ledger: &Ledger,
+    executor: &Executor,
+    heartbeat: Duration,
+) -> Setup {
+    let app = App {
+        genesis: Block::genesis::<engine_runtime::Context>(&folder.genesis),
+        executor: executor.clone(),
+        ledger: ledger.clone(),
+        beacon: Beacon::new(scheme.clone()),
+        network: folder.genesis.network.clone(),
+    };
+    Setup {
+        scheme,
+        me: keys.validator(),
+        app,
+        pace: Pace::new(
+            ledger.pool().clone(),
+            executor.clone(),
+            heartbeat,
+            INTERVAL_MIN,
+        ),
+        timeouts: Timeouts {
+            leader: LEADER_TIMEOUT,
+            certification: CERTIFICATION_TIMEOUT,
+        },
+    }
+}
+
+fn spawn_executor(
+    context: &engine_runtime::Context,
+    base: Base,
+    executor: Executor,
+    requests: Requests,
+    pool: Pool,
+) -> commonware_runtime::Handle<()> {
+    // Execution holds a core while it lasts; a thread of its own keeps consensus responsive.
+    context
+        .child("executor")
+        .dedicated()
+        .spawn(move |_| executor::run(base, executor, requests, pool))
+}
+
+/// Loads the state that the store was recovered to.
+struct Loader<'a> {
+    folder: &'a Folder,
+    ledger: &'a Ledger,
+    blocks: &'a Blocks,
+    genesis: &'a Block,
+}
+
+impl Loader<'_> {
+    async fn load(
+        &self,
+        databases: &Databases<engine_runtime::Context>,
+    ) -> Result<Base, StartError> {
+        let (at, records) = state::read_all(databases).await?;
+        let base = if at.height == 0 {
+            let market = Market::genesis(&self.folder.genesis)?;
+            let genesis = market.records().collect();
+            self.ledger.open(
+                Market::genesis(&self.folder.genesis)?,
+                self.genesis.digest(),
+            );
+            Base {
+                market,
+                digest: self.genesis.digest(),
+                genesis,
+            }
+        } else {
+            let digest = self.digest_at(at.height).await?;
+            self.ledger
+                .open(Market::load(records.iter().cloned())?, digest);
+            Base {
+                market: Market::load(records)?,
+                digest,
+                genesis: Vec::new(),
+            }
+        };
+        tracing::info!(height = at.height, digest = %base.digest, "state loaded");
+        self.repair_history(at.height).await?;
+        Ok(base)
+    }
+
+    async fn digest_at(&self, height: u64) -> Result<Digest, StartError> {
+        let info = self.blocks.get_info(Height::new(height)).await;
+        let (_, digest) = info
+            .ok_or_else(|| StartError::Store(format!("block {height} of the state is missing")))?;
+        Ok(digest)
+    }
+
+    /// Makes the history again from the blocks when it does not reach the state, as when its file was deleted.
+    async fn repair_history(&self, to: u64) -> Result<(), StartError> {
+        let history = self.ledger.history();
+        let have = history.height()?.unwrap_or(0);
+        if have >= to {
+            return Ok(());
+        }
+        tracing::warn!(
+            have,
+            to,
+            "the history is behind the state; making it again from the blocks"
+        );
+        let mut market = Market::genesis(&self.folder.genesis)?;
+        for height in 1..=to {
+            let Some(block) = self.blocks.get_block(Height::new(height)).await else {
+                tracing::error!(height, "the block is pruned; the history begins after it");
+                return Ok(());
+            };
+            let executed = executor::replay(
+                &mut market,
+                &block.inner().header,
+                block.inner().txs.clone(),
+            )
+            .map_err(|why| StartError::Store(why.to_string()))?;
+            if height > have {
+                history
+                    .append(Arc::new(final_block(&executed, block.digest())))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "the engine panicked".to_owned())
+}

@@ -1,0 +1,4 @@
+//! A real node in a temporary folder.
+
+mod solo;
+mod world;
