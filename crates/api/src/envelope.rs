@@ -15,20 +15,19 @@
 use std::fmt;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use chacha20poly1305::{
-    KeyInit as _, XChaCha20Poly1305, XNonce,
-    aead::{Aead as _, Payload},
-};
-use hpke::{
-    Deserializable as _, Kem as _, OpModeR, OpModeS, Serializable as _, aead::ChaCha20Poly1305,
-    kdf::HkdfSha256, kem::X25519HkdfSha256, rand_core::UnwrapErr,
-};
-use market::{Digest, JobId, LeaseId, NetworkName, PublicKey, codec::encode};
+use chacha20poly1305::aead::{Aead as _, Payload};
+use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
+use hpke::aead::ChaCha20Poly1305;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+pub use hpke::rand_core::CryptoRng;
+use hpke::rand_core::UnwrapErr;
+use hpke::{Deserializable as _, Kem as _, OpModeR, OpModeS, Serializable as _};
+use market::codec::encode;
+use market::{Digest, JobId, LeaseId, NetworkName, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::manifest::{BadManifest, MANIFEST_BYTES_MAX, Manifest, Salt, manifest_digest};
-
-pub use hpke::rand_core::CryptoRng;
 
 /// Version of both sealed forms.
 pub const ENVELOPE_VERSION: u8 = 1;
@@ -139,7 +138,23 @@ pub enum SealedFor {
     Machine(LeaseId),
 }
 
-impl SealContext<'_> {
+impl<'a> SealContext<'a> {
+    /// Returns the context of a key that a keeper of `job` receives.
+    pub const fn keeper(network: &'a NetworkName, job: JobId) -> Self {
+        Self {
+            network,
+            to: SealedFor::Keeper(job),
+        }
+    }
+
+    /// Returns the context of a key that the machine of `lease` receives.
+    pub const fn machine(network: &'a NetworkName, lease: LeaseId) -> Self {
+        Self {
+            network,
+            to: SealedFor::Machine(lease),
+        }
+    }
+
     fn info(&self, recipient: &PublicKey) -> Vec<u8> {
         let mut info = JOB_KEY_DOMAIN.to_vec();
         info.extend(encode(self.network));
@@ -254,6 +269,47 @@ pub struct SealedJob {
 }
 
 impl SealedJob {
+    /// Tenant: seals the manifest, and the job key to one keeper's seal key in `context`.
+    pub fn seal(
+        rng: &mut impl CryptoRng,
+        key: &JobKey,
+        manifest: &SaltedManifest,
+        recipient: &PublicKey,
+        context: &SealContext<'_>,
+    ) -> Result<Self, EnvelopeError> {
+        Ok(Self {
+            key: seal_job_key(rng, recipient, context, key)?,
+            manifest: seal_manifest(rng, key, context.network, manifest),
+        })
+    }
+
+    /// Keeper: seals the job key, received in `from`, to another recipient in `to`; the manifest stays as it is.
+    pub fn reseal(
+        &self,
+        rng: &mut impl CryptoRng,
+        secret: &SealSecret,
+        from: &SealContext<'_>,
+        recipient: &PublicKey,
+        to: &SealContext<'_>,
+    ) -> Result<Self, EnvelopeError> {
+        let key = open_job_key(secret, from, &self.key)?;
+        Ok(Self {
+            key: seal_job_key(rng, recipient, to, &key)?,
+            manifest: self.manifest.clone(),
+        })
+    }
+
+    /// Keeper or machine: opens both and checks that it is the manifest that the job names by `digest`.
+    pub fn open(
+        &self,
+        secret: &SealSecret,
+        context: &SealContext<'_>,
+        digest: &Digest,
+    ) -> Result<Manifest, EnvelopeError> {
+        let key = open_job_key(secret, context, &self.key)?;
+        open_manifest(&key, context.network, digest, &self.manifest)
+    }
+
     /// Returns its canonical bytes: what is posted to a keeper.
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
@@ -272,9 +328,9 @@ impl SealedJob {
 }
 
 /// A manifest as its tenant made it: the bytes, their salt, and the digest for the job's `JobSpec`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SaltedManifest {
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
     salt: Salt,
     digest: Digest,
 }
@@ -282,7 +338,7 @@ pub struct SaltedManifest {
 impl SaltedManifest {
     /// Encodes the manifest and draws its salt.
     pub fn new(manifest: &Manifest, rng: &mut impl CryptoRng) -> Result<Self, BadManifest> {
-        let bytes = manifest.encode()?;
+        let bytes = Zeroizing::new(manifest.encode()?);
         let salt = Salt::generate(rng);
         let digest = manifest_digest(&salt, &bytes);
         Ok(Self {
@@ -295,6 +351,13 @@ impl SaltedManifest {
     /// Returns what goes into `JobSpec.manifest`.
     pub const fn digest(&self) -> Digest {
         self.digest
+    }
+}
+
+impl fmt::Debug for SaltedManifest {
+    /// Writes the digest only: the bytes hold the secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SaltedManifest({})", self.digest)
     }
 }
 
@@ -410,3 +473,6 @@ fn manifest_aad(network: &NetworkName, digest: &Digest) -> Vec<u8> {
     aad.extend(digest.0);
     aad
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 //! The encoding is canonical: a version byte, then borsh. One manifest has one byte string, so that the digest a
 //! tenant signs in its `JobSpec` can be checked by whoever opens the sealed manifest (see [`crate::envelope`]).
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
+use std::fmt;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use hpke::rand_core::CryptoRng;
@@ -315,7 +316,8 @@ fn field(field: &'static str, problem: &'static str) -> BadManifest {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use proptest::{collection, prelude::*};
+    use proptest::collection;
+    use proptest::prelude::*;
 
     use super::*;
 
