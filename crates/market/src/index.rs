@@ -164,6 +164,11 @@ impl Index {
         (*found == clock).then_some((*at, *timer))
     }
 
+    /// Returns every timer that is set.
+    pub(crate) fn timers(&self) -> impl Iterator<Item = &(Clock, Timestamp, Timer)> {
+        self.timers.iter()
+    }
+
     /// Returns what an account has.
     pub(crate) fn counts(&self, account: AccountId) -> Counts {
         self.counts.get(&account).copied().unwrap_or_default()

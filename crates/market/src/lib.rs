@@ -31,6 +31,7 @@ pub mod explain;
 pub mod grant;
 pub mod ids;
 mod index;
+pub mod invariants;
 mod keys;
 mod money;
 pub mod params;
