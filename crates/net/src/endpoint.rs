@@ -1,29 +1,20 @@
 //! One QUIC endpoint: its key, its socket, who it dials and what it serves.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use iroh::{
-    EndpointAddr, RelayMode, SecretKey,
-    endpoint::{
-        BindOpts, Connection, NetReportConfig, PortmapperConfig, QuicTransportConfig, VarInt,
-        presets,
-    },
+use iroh::endpoint::{
+    BindOpts, Connection, NetReportConfig, PortmapperConfig, QuicTransportConfig, VarInt, presets,
 };
+use iroh::{EndpointAddr, RelayMode, SecretKey};
 use market::{DIAL_MAX, Name, PublicKey};
-use tokio::{
-    sync::{Mutex, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use crate::{
-    limits::Limits,
-    serve::{Services, accept_loop},
-};
+use crate::limits::Limits;
+use crate::serve::{Services, accept_loop};
 
 /// What one stream may have on the way to us: a chunk of logs several times over.
 const STREAM_WINDOW: u32 = 256 * 1024;

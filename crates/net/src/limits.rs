@@ -45,7 +45,7 @@ impl Default for Limits {
             idle: Duration::from_secs(10),
             keepalive: Duration::from_secs(4),
             recheck: Duration::from_secs(30),
-            stream_total: Duration::from_secs(6 * 3600),
+            stream_total: Duration::from_hours(6),
         }
     }
 }

@@ -12,12 +12,10 @@ use iroh::endpoint::{SendStream, VarInt};
 use market::{JobId, LeaseId, PublicKey};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::{
-    endpoint::{DialError, Endpoint, Peer},
-    frame::{self, FrameError, FrameReader},
-    limits::Limits,
-    refusal::{Refusal, RefusalCode},
-};
+use crate::endpoint::{DialError, Endpoint, Peer};
+use crate::frame::{self, FrameError, FrameReader};
+use crate::limits::Limits;
+use crate::refusal::{Refusal, RefusalCode};
 
 /// The protocol's name and version.
 pub const ALPN: &[u8] = b"tradewind/manifest/1";

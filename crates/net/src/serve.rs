@@ -3,25 +3,19 @@
 //! One accept loop owns the connection tasks, each connection task owns its stream tasks, and each stream serves one
 //! request. Whoever ends joins what it owns.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use iroh::endpoint::{Accepting, Connection, Incoming, RecvStream, SendStream, VarInt};
 use market::{NetworkName, PublicKey};
-use tokio::{
-    sync::{Semaphore, watch},
-    task::{JoinError, JoinSet},
-    time::{sleep, timeout},
-};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
 
-use crate::{
-    frame::{FrameReader, REQUEST_BYTES_MAX},
-    limits::Limits,
-    logs::{self, LogSource},
-    manifest::{self, ManifestSource},
-};
+use crate::frame::{FrameReader, REQUEST_BYTES_MAX};
+use crate::limits::Limits;
+use crate::logs::{self, LogSource};
+use crate::manifest::{self, ManifestSource};
 
 /// Close code: the endpoint shuts down.
 const CLOSE_STOPPING: u32 = 1;
@@ -206,14 +200,14 @@ async fn serve_stream(
             manifest::serve(&**source, limits, remote, &mut requests, &mut send).await
         }
         (logs::ALPN, _, Some((network, source))) => {
-            let place = shared.log_streams.try_acquire().ok();
             let log = logs::serve::LogStreamServer {
                 network,
                 source: &**source,
                 limits,
+                places: &shared.log_streams,
                 remote,
             };
-            log.run(place.is_some(), &mut requests, &mut send).await
+            log.run(&mut requests, &mut send).await
         }
         // The handshake only agrees on protocols that we named.
         _ => Ok(()),

@@ -11,11 +11,9 @@ use super::wire::{
     ALPN, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, LogEnd, LogFrame, LogOffsets, LogRequest, LogStream,
     LogStreams,
 };
-use crate::{
-    endpoint::{DialError, Endpoint, Peer},
-    frame::{self, FrameError, FrameReader},
-    refusal::Refusal,
-};
+use crate::endpoint::{DialError, Endpoint, Peer};
+use crate::frame::{self, FrameError, FrameReader};
+use crate::refusal::Refusal;
 
 /// For a machine to answer the dial.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -103,7 +101,7 @@ pub enum AttemptError {
 
 /// Reads a workload's logs from its machine, and resumes by itself where it was cut.
 ///
-/// Dropping a future of [`LogClient::next`] loses nothing.
+/// Dropping a future of [`LogClient::next`] loses no output; while it dials, the dial begins anew.
 #[derive(Debug)]
 pub struct LogClient<'a> {
     endpoint: &'a Endpoint,
@@ -122,6 +120,7 @@ struct OpenStream {
     connection: Connection,
     frames: FrameReader,
     since: Instant,
+    heard: Instant,
 }
 
 impl Drop for OpenStream {
@@ -215,10 +214,11 @@ impl<'a> LogClient<'a> {
                 closed.insert(stream.await?)
             }
         };
-        open.frames
-            .next(SILENCE_MAX)
-            .await
-            .map_err(AttemptError::Cut)
+        // Counted from the last frame, so that a caller who asks again and again cannot wait for ever.
+        let left = SILENCE_MAX.saturating_sub(open.heard.elapsed());
+        let frame = open.frames.next(left).await.map_err(AttemptError::Cut)?;
+        open.heard = Instant::now();
+        Ok(frame)
     }
 
     /// Takes a piece only where it continues what we have: a machine cannot make us skip or repeat unawares.
@@ -306,6 +306,7 @@ async fn open_stream(
             connection,
             frames,
             since: Instant::now(),
+            heard: Instant::now(),
         }),
         Err(error) => Err(AttemptError::Cut(error)),
     }

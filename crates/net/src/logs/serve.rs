@@ -5,14 +5,13 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use iroh::endpoint::SendStream;
 use market::{LeaseId, NetworkName, PublicKey, Rights, SignedGrant, Timestamp};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::wire::{CHUNK_BYTES_MAX, LogEnd, LogFrame, LogOffsets, LogRequest, LogStream};
-use crate::{
-    frame::{self, FrameError, FrameReader},
-    limits::Limits,
-    refusal::{Refusal, RefusalCode},
-};
+use crate::frame::{self, FrameError, FrameReader};
+use crate::limits::Limits;
+use crate::refusal::{Refusal, RefusalCode};
 
 /// How long the default [`LogSource::more`] waits: a reader hardly sees it, and a machine hardly feels it.
 const MORE_PAUSE: Duration = Duration::from_millis(100);
@@ -62,6 +61,7 @@ pub(crate) struct LogStreamServer<'a> {
     pub(crate) network: &'a NetworkName,
     pub(crate) source: &'a dyn LogSource,
     pub(crate) limits: &'a Limits,
+    pub(crate) places: &'a Semaphore,
     pub(crate) remote: PublicKey,
 }
 
@@ -86,14 +86,13 @@ impl From<FrameError> for Stop {
 }
 
 impl LogStreamServer<'_> {
-    /// Reads the request and serves it; without a place only to say that we are busy.
+    /// Reads the request and serves it.
     pub(crate) async fn run(
         &self,
-        has_place: bool,
         requests: &mut FrameReader,
         send: &mut SendStream,
     ) -> Result<(), FrameError> {
-        let last = match self.answer(has_place, requests, send).await {
+        let last = match self.answer(requests, send).await {
             Ok(end) => LogFrame::End(end),
             Err(Stop::Refuse(refusal)) => LogFrame::Refused(refusal),
             Err(Stop::Gone(error)) => return Err(error),
@@ -103,7 +102,6 @@ impl LogStreamServer<'_> {
 
     async fn answer(
         &self,
-        has_place: bool,
         requests: &mut FrameReader,
         send: &mut SendStream,
     ) -> Result<LogEnd, Stop> {
@@ -114,10 +112,11 @@ impl LogStreamServer<'_> {
                 return Err(Refusal::new(RefusalCode::BadRequest, error.to_string()).into());
             }
         };
-        if !has_place {
-            return Err(Refusal::new(RefusalCode::Busy, "too many readers of logs").into());
-        }
         self.check(&request).await?;
+        // Only now: whoever may not read takes nobody's place.
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(Refusal::new(RefusalCode::Busy, "too many readers of logs").into());
+        };
         let stopped = send.stopped();
         tokio::select! {
             end = self.stream(&request, send) => end,
