@@ -331,17 +331,21 @@ codes! {
         "raise the price, or relax what the plan names",
         "let the job wait for capacity",
     ];
-    GrantRefused = "grant-refused", 403, "the machine refuses the grant", [
+    NotAuthorized = "not-authorized", 403, "the peer refuses: the asker may not have this", [
         "sign the grant with a key of the lease's tenant",
-        "ask again: a grant ends after a short time",
+        "a manifest is handed only to the machine of a live lease",
     ];
-    LeaseNotHere = "lease-not-here", 404, "the machine has nothing of this lease", [
+    NoSuchLease = "no-such-lease", 404, "the peer has nothing of this lease", [
         "the lease may not have started yet, or its output was wiped",
         "look where it runs: tradewind lease show",
     ];
-    KeeperRefused = "keeper-refused", 403, "the keeper does not hand over the manifest", [
-        "only the machine of a live lease receives it",
-        "wait until the keeper has seen the award",
+    ExpiredGrant = "expired-grant", 403, "the grant has expired", [
+        "ask again: each command signs a fresh grant",
+        "check this machine's clock",
+    ];
+    Busy = "busy", 429, "the peer serves too many others now", ["wait a few seconds and try again"];
+    Unavailable = "unavailable", 503, "something failed on the peer's side", [
+        "wait a few seconds and try again",
     ];
     ProtocolMismatch = "protocol-mismatch", 409, "the other side speaks another version", [
         "update the older side",

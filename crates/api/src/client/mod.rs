@@ -139,12 +139,15 @@ pub struct Client {
 impl Client {
     /// Makes a client of the gateway at `host:port` or `http://host:port`; does not connect yet.
     pub fn new(endpoint: &str) -> Result<Self, ClientError> {
-        let bare = endpoint.trim().trim_end_matches('/');
-        let endpoint = match bare.split_once("://") {
-            Some(("http", _)) => bare.to_owned(),
-            Some(_) => return Err(unreachable(bare, "only http:// addresses are supported")),
-            None => format!("http://{bare}"),
-        };
+        let endpoint = endpoint.trim();
+        let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", endpoint));
+        if scheme != "http" {
+            return Err(unreachable(
+                endpoint,
+                "only http:// addresses are supported",
+            ));
+        }
+        let endpoint = format!("http://{}", rest.trim_end_matches('/'));
         if let Err(error) = reqwest::Url::parse(&endpoint) {
             return Err(unreachable(&endpoint, &error.to_string()));
         }
@@ -325,20 +328,32 @@ impl Client {
             .await
     }
 
-    /// Returns what would happen to a job: who matches at what price, or why nobody does.
+    /// Returns what would happen to a job of nobody in particular: who matches at what price, or why nobody does.
     pub async fn explain(&self, spec: &JobSpec) -> Result<ExplanationView, ClientError> {
+        self.plan(spec, None).await
+    }
+
+    /// Returns the same for a job of this tenant, whose leases elsewhere weigh in the ranking.
+    pub async fn explain_for(
+        &self,
+        spec: &JobSpec,
+        tenant: &AccountId,
+    ) -> Result<ExplanationView, ClientError> {
+        self.plan(spec, Some(tenant)).await
+    }
+
+    async fn plan(
+        &self,
+        spec: &JobSpec,
+        tenant: Option<&AccountId>,
+    ) -> Result<ExplanationView, ClientError> {
         let body = Body {
             bytes: encode(spec).into(),
             media_type: "application/octet-stream",
         };
-        self.call(
-            Method::POST,
-            "/plan",
-            Query::new(),
-            Some(body),
-            REQUEST_DEADLINE,
-        )
-        .await
+        let query = Query::new().value("tenant", tenant);
+        self.call(Method::POST, "/plan", query, Some(body), REQUEST_DEADLINE)
+            .await
     }
 
     /// Hands a job's sealed manifest to this gateway's keeper; may be repeated.

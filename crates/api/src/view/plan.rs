@@ -8,18 +8,16 @@ use super::{MoneyView, text};
 /// The answer to a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplanationView {
-    /// Offers that match, the one that would be taken first; at most twenty.
+    /// How many standing offers there are.
+    pub offers: u64,
+    /// How many of them match.
+    pub matching: u64,
+    /// The best of them, the one that would be taken first; at most twenty.
     pub matches: Vec<CandidateView>,
-    /// How many match in all.
-    pub matching: u32,
-    /// How many offers there are.
-    pub offers: u32,
-    /// How many offers each requirement turned away, in the order in which they are checked.
+    /// How many offers each requirement turned away first, in the order in which they are checked.
     pub funnel: Vec<FunnelView>,
-    /// The smallest changes that would match, when nothing does.
+    /// Single changes that would match, when nothing does.
     pub relaxations: Vec<RelaxationView>,
-    /// Most that the job can cost at the best match: the budget, or less when the duration ends first.
-    pub worst_case: Option<MoneyView>,
 }
 
 /// An offer that matches.
@@ -37,13 +35,15 @@ pub struct CandidateView {
     /// On which machine.
     #[serde(with = "text")]
     pub machine: MachineId,
-    /// Model of its devices.
+    /// Model of the machine's first device.
     #[serde(default, with = "text::option")]
     pub model: Option<Name>,
     /// Price per device-hour.
     pub per_device_hour: MoneyView,
-    /// How long the budget lasts on it, up to the job's own limit.
+    /// How long the budget pays for it, at most the job's own longest duration.
     pub lasts_ms: u64,
+    /// The most that one run of the full duration costs; never above the budget.
+    pub worst_case: MoneyView,
 }
 
 /// One step of the match funnel.
@@ -55,9 +55,9 @@ pub struct FunnelView {
     /// What it means, to read.
     pub text: String,
     /// How many offers failed it first.
-    pub turned_away: u32,
+    pub turned_away: u64,
     /// How many were left after it.
-    pub left: u32,
+    pub left: u64,
 }
 
 /// A change that would match.
@@ -66,10 +66,10 @@ pub struct RelaxationView {
     /// The requirement to give way.
     #[serde(with = "text")]
     pub unmet: Unmet,
-    /// The change, to read: `raise the price cap to $1.340000`.
+    /// The change, to read: `raise the price cap to $1.340000 per device-hour`.
     pub text: String,
     /// How many offers would match then.
-    pub offers: u32,
+    pub offers: u64,
     /// The price per device-hour of the best of them.
     pub per_device_hour: Option<MoneyView>,
 }

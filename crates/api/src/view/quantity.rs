@@ -137,10 +137,13 @@ impl fmt::Display for TimeView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.unix_millis().min(LAST_MS);
         let days = ms / DAY_MS;
-        // 400 years have 146,097 days: the first guess is at most one year too late.
+        // 400 years have 146,097 days: the first guess is at most a year off.
         let mut year = 1970 + days * 400 / 146_097;
         while days_before_year(year) > days {
             year -= 1;
+        }
+        while days_before_year(year + 1) <= days {
+            year += 1;
         }
         let mut day = days - days_before_year(year);
         let mut month = 1;
