@@ -18,7 +18,11 @@ use runtime::{
 
 type Failure = Box<dyn std::error::Error>;
 
-const LIMITS: Limits = Limits { cpu_milli: 1000, memory_bytes: 256 << 20, pids: 64 };
+const LIMITS: Limits = Limits {
+    cpu_milli: 1000,
+    memory_bytes: 256 << 20,
+    pids: 64,
+};
 const LOG_BYTES: usize = 1 << 20;
 
 fn main() -> ExitCode {
@@ -60,7 +64,11 @@ async fn serve(arguments: Vec<OsString>) -> Result<u8, Failure> {
             }
             runtime.remove(&id).await?;
             writeln!(io::stderr(), "{status:?}")?;
-            Ok(if let Status::Exited(exit) = status { exit.code } else { 1 })
+            Ok(if let Status::Exited(exit) = status {
+                exit.code
+            } else {
+                1
+            })
         }
         ["hold", root, kind, image, id, words @ ..] => {
             let runtime = open(root, kind).await?;

@@ -35,3 +35,23 @@ pub struct PreparedImage {
     /// Bytes of it that were in the store already.
     pub bytes_cached: u64,
 }
+
+/// What an image reference leads to, on this machine's platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolvedImage {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// Bytes to fetch for it: its layers as they are packed, and its configuration.
+    pub compressed_bytes: u64,
+}
+
+/// Finds out what `image` leads to, without fetching more than its manifest.
+///
+/// # Errors
+/// Where it is not there, is malformed, or is over the usual limits.
+pub async fn resolve(image: &ImageRef) -> Result<ResolvedImage, ImageError> {
+    let resolved = source::Source::of(image)?.resolve(image, &ImageLimits::default()).await?;
+    let layers = resolved.manifest.layers.iter().map(|layer| layer.size);
+    let compressed_bytes = layers.fold(resolved.manifest.config.size, u64::saturating_add);
+    Ok(ResolvedImage { digest: resolved.digest, compressed_bytes })
+}

@@ -491,7 +491,10 @@ impl Runtime for LocalRuntime {
 }
 
 /// Waits until the process behind `watch` has ended, or `patience` is over.
-#[expect(deprecated, reason = "its successor is unsafe, for descriptors closed early; this one is owned")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for descriptors closed early; this one is owned"
+)]
 async fn process_end(watch: std::os::fd::OwnedFd, patience: Duration) -> io::Result<()> {
     let watch = AsyncFd::new(watch)?;
     if let Ok(ready) = timeout(patience, watch.readable()).await {

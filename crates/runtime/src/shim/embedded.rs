@@ -13,8 +13,7 @@ use libcontainer::oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxCpuBuilder,
     LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemoryBuilder,
     LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
-    LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    LinuxResourcesBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
 };
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
@@ -30,8 +29,6 @@ use crate::spec::Limits;
 const CPU_PERIOD_US: u64 = 100_000;
 /// The least quota the kernel takes.
 const CPU_QUOTA_US_MIN: i64 = 1_000;
-/// Files a process may have open: what container engines give.
-const OPEN_FILES: u64 = 1_048_576;
 /// Shared memory is counted as memory, so half of that is a bound and no gift.
 const SHARED_MEMORY_SHARE: u64 = 2;
 
@@ -179,7 +176,6 @@ impl Bundle<'_> {
             .cwd("/")
             .no_new_privileges(true)
             .capabilities(capabilities()?)
-            .rlimits(limits_of_files()?)
             .build()?;
         let linux = LinuxBuilder::default()
             .namespaces(self.namespaces()?)
@@ -238,21 +234,6 @@ pub(super) fn capabilities() -> Result<LinuxCapabilities, OciSpecError> {
         .inheritable(std::collections::HashSet::new())
         .ambient(std::collections::HashSet::new())
         .build()
-}
-
-fn limits_of_files() -> Result<Vec<PosixRlimit>, OciSpecError> {
-    let limit = |kind, value: u64| {
-        PosixRlimitBuilder::default()
-            .typ(kind)
-            .soft(value)
-            .hard(value)
-            .build()
-    };
-    Ok(vec![
-        limit(PosixRlimitType::RlimitNofile, OPEN_FILES)?,
-        // A core file would land in the tenant's own layer, at the provider's cost.
-        limit(PosixRlimitType::RlimitCore, 0)?,
-    ])
 }
 
 fn resources(limits: Limits) -> Result<LinuxResources, OciSpecError> {

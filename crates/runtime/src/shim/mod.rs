@@ -39,6 +39,9 @@ pub(crate) const PROBE_LAYERS: &str = "--probe-layers";
 /// In place of a folder: try whether this user may make user namespaces, and end with 0 where it may.
 pub(crate) const PROBE_NAMESPACES: &str = "--probe-namespaces";
 
+/// Files a process in a container may have open: what container engines give.
+const OPEN_FILES: u64 = 1_048_576;
+
 /// Runs a shim: call it before anything else in `main`, while the process has one thread, with the arguments
 /// that follow [`SHIM_ARGUMENT`].
 pub fn shim_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -109,6 +112,7 @@ fn run(dir: &Path) -> Result<(), String> {
     };
     // On disk before anything runs: not even a power cut makes it start twice.
     files::put_json(dir, BEGUN, &begun, Durable::Yes).map_err(|e| format!("{BEGUN}: {e}"))?;
+    set_process_limits();
     let end = hold(dir, &job);
     files::put_json(dir, END, &end, Durable::Yes).map_err(|e| format!("{END}: {e}"))
 }
@@ -159,6 +163,19 @@ fn start(dir: &Path, job: &Job) -> Result<Started, Failure> {
         stderr,
         report: File::from(report),
     })
+}
+
+/// Sets limits that the container inherits: inside its user namespace nobody could raise them any more.
+fn set_process_limits() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // Without root only up to what we have ourselves.
+    if setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES).is_err()
+        && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+    {
+        let _ignored = setrlimit(Resource::RLIMIT_NOFILE, hard.min(OPEN_FILES), hard);
+    }
+    // A core file would land in the tenant's own layer, at the provider's cost.
+    let _ignored = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
 
 /// Leaves the agent's session, so that nothing that ends the agent ends the shim, and takes in orphans.

@@ -41,12 +41,13 @@ pub(super) fn probe() -> Result<(), String> {
     };
     enter(None).map_err(|e| format!("user namespaces are not permitted here: {e}{hint}"))?;
     let child = sys::fork(|| {
+        let own = unshare(CloneFlags::CLONE_NEWNS).is_ok();
         let tried = mount_change(
             "/",
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
         )
         .and_then(|()| mount("probe", "/tmp", "tmpfs", MountFlags::empty(), None));
-        i32::from(tried.is_err())
+        i32::from(!own || tried.is_err())
     });
     let status = child.and_then(|pid| Ok(nix::sys::wait::waitpid(pid, None)?));
     match status {
@@ -83,7 +84,6 @@ pub(super) fn start(dir: &Path, job: &Job, ends: Ends) -> Result<Pid, Failure> {
 /// Puts this process into new namespaces and maps the ids.
 fn enter(range: Option<IdRange>) -> io::Result<()> {
     let flags = CloneFlags::CLONE_NEWUSER
-        | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
@@ -123,29 +123,33 @@ fn furnish(rootfs: &Path, job: &Job, stdout: &OwnedFd, stderr: &OwnedFd) -> io::
     let hostname = job.spec.hostname.as_deref().unwrap_or(job.id.as_str());
     sethostname(hostname)?;
     sys::loopback_up()?;
+    // Its own, not the shim's: changing the root changes it for all in one mount namespace.
+    unshare(CloneFlags::CLONE_NEWNS)?;
     mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )?;
     mount_bind_recursive(rootfs, rootfs)?;
-    furnish_proc(rootfs)?;
-    furnish_dev(rootfs)?;
+    // From the root on, as only the agent's user may walk through the folders above it.
     std::env::set_current_dir(rootfs)?;
+    if job.id_range.is_some() {
+        // What is made below needs an owner who is known inside.
+        nix::unistd::setgroups(&[])?;
+        setgid(Gid::from_raw(0))?;
+        setuid(Uid::from_raw(0))?;
+    }
+    furnish_proc(Path::new("."))?;
+    furnish_dev(Path::new("."))?;
     // Both in one place: the old root lands on top of the new one, and is taken off.
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     std::env::set_current_dir("/")?;
     rustix::stdio::dup2_stdout(stdout)?;
     rustix::stdio::dup2_stderr(stderr)?;
-    give_up_privileges(job.id_range.is_some())
+    give_up_privileges()
 }
 
-fn give_up_privileges(become_root_inside: bool) -> io::Result<()> {
-    if become_root_inside {
-        nix::unistd::setgroups(&[])?;
-        setgid(Gid::from_raw(0))?;
-        setuid(Uid::from_raw(0))?;
-    }
+fn give_up_privileges() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     let syscall = libcontainer::syscall::syscall::create_syscall();
     let wanted = capabilities().map_err(as_io)?;
