@@ -93,7 +93,7 @@ impl<E: Spawner + StorageContext> Application<E> for App {
         let digest = block.digest();
         if finality == Finality::Candidate {
             let parent = ancestry.next().await?;
-            self.check(block.inner(), &parent.inner().header).await?;
+            self.check(block.inner(), &parent.inner().header)?;
             wait_for_clock(&runtime, block.inner().header.time_ms).await;
         }
         let header = &block.inner().header;
@@ -175,7 +175,7 @@ impl App {
     }
 
     /// Checks what a vote for another validator's block depends on and execution does not show.
-    async fn check(&self, block: &Block, parent: &Header) -> Option<()> {
+    fn check(&self, block: &Block, parent: &Header) -> Option<()> {
         let header = &block.header;
         let checks = [
             (

@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, Bytes};
 use commonware_codec::{
-    Buf, EncodeSize, Error as CodecError, MaxEncodeSize as _, Read, ReadExt as _, Write,
+    Buf, Copying, DecodeExt as _, EncodeSize, Error as CodecError, MaxEncodeSize as _, Read,
+    ReadExt as _, Write,
 };
 use commonware_consensus::{
     Block as ConsensusBlock, BoundedBlock, CertifiableBlock, Heightable,
@@ -69,6 +70,22 @@ impl Block {
             body: Vec::new(),
         }
     }
+}
+
+/// Bytes that are no block.
+#[derive(Debug, thiserror::Error)]
+#[error("block bytes are malformed")]
+pub struct BadBlock(#[source] CodecError);
+
+/// Reads a block from exactly these bytes: its header, and the transactions that the header commits to.
+///
+/// Nothing about it is verified but that the two belong together.
+///
+/// # Errors
+/// [`BadBlock`] for truncated, trailing or non-canonical bytes, and for a body of another header.
+pub fn read_block(bytes: &[u8]) -> Result<(Header, Vec<SignedTx>), BadBlock> {
+    let block = Block::decode(Copying(bytes)).map_err(BadBlock)?;
+    Ok((block.header, block.txs))
 }
 
 /// Stands for the proposer of genesis, which nobody proposed.

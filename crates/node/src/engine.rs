@@ -29,6 +29,7 @@ use commonware_parallel::Sequential;
 use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef};
 use commonware_storage::{archive::prunable, translator::EightCap};
 use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize};
+use futures::{FutureExt as _, future::BoxFuture};
 use light::{Digest, Scheme, Validator};
 
 use crate::{
@@ -118,75 +119,39 @@ pub(crate) struct Engine<E: Env> {
     /// Finished blocks and their certificates.
     pub(crate) blocks: Blocks,
     /// Resolves to the store, once it was opened and before any block is followed.
-    pub(crate) databases: futures::future::BoxFuture<'static, Databases<E>>,
+    pub(crate) databases: BoxFuture<'static, Databases<E>>,
     /// Ends when one of the engine's actors does.
     pub(crate) handles: Vec<Handle<()>>,
 }
 
 /// Starts every actor of the engine.
 pub(crate) async fn start<E: Env, N: Net>(context: E, setup: Setup, mut net: N) -> Engine<E> {
-    let Setup {
-        scheme,
-        me,
-        app,
-        pace,
-        timeouts,
-    } = setup;
-    let genesis = app.genesis.clone();
+    let genesis = Digested::precomputed(setup.app.genesis.clone(), setup.app.genesis.digest());
     let cache = CacheRef::new(NZU16!(PAGE_BYTES), NZUsize!(PAGES));
-    let provider = ConstantProvider::new(scheme.clone());
-    let beacon = app.beacon.clone();
-
     let plan = SyncPlan::init(context.child("plan"), PREFIX).await;
     let (marshal, blocks, floor) = Marshal::<_, Standard<Block>, _, _, _, _, _>::init(
         context.child("marshal"),
         archive(&context, "certificates", &cache).await,
         archive(&context, "blocks", &cache).await,
-        marshal::Config {
-            provider,
-            epocher: FixedEpocher::new(NZU64!(EPOCH_BLOCKS)),
-            start: plan.marshal_start(Digested::precomputed(genesis.clone(), genesis.digest())),
-            partition_prefix: PREFIX.to_owned(),
-            mailbox_size: NZUsize!(MAILBOX),
-            view_retention: ViewDelta::new(VIEW_RETENTION),
-            prunable_items_per_section: NZU64!(ARCHIVE_SECTION),
-            page_cache: cache.clone(),
-            replay_buffer: buffer(),
-            key_write_buffer: buffer(),
-            value_write_buffer: buffer(),
-            block_codec_config: (),
-            max_repair: NZUsize!(16),
-            max_pending_acks: NZUsize!(PENDING_ACKS),
-            strategy: Sequential,
-        },
+        marshal_config(
+            setup.scheme.clone(),
+            plan.marshal_start(genesis.clone()),
+            &cache,
+        ),
     )
     .await;
-
-    let (stateful, state) = start_state(&context, app, plan, (blocks.clone(), floor), &cache);
-    // Asked before anything else, so that the store is loaded before the first block is executed on it.
-    let databases = {
-        let state = state.clone();
-        let mut databases: futures::future::BoxFuture<'static, Databases<E>> =
-            Box::pin(async move { state.subscribe_databases().await });
-        let asked = futures::poll!(&mut databases);
-        debug_assert!(asked.is_pending(), "the store opens later");
-        databases
-    };
-    let paced = Paced {
-        inner: state.clone(),
-        pace: Arc::new(pace),
-    };
-    let automaton = Deferred::new(
-        context.child("deferred"),
-        paced,
-        blocks.clone(),
-        FixedEpocher::new(NZU64!(EPOCH_BLOCKS)),
+    let (stateful, state) = start_state(
+        &context,
+        setup.app.clone(),
+        plan,
+        (blocks.clone(), floor),
+        &cache,
     );
-
-    let (broadcast, buffer_mailbox) = buffered::Engine::new(
+    let databases = ask_for_databases(state.clone());
+    let (broadcast, buffer) = buffered::Engine::new(
         context.child("broadcast"),
         buffered::Config {
-            public_key: me.clone(),
+            public_key: setup.me.clone(),
             mailbox_size: NZUsize!(MAILBOX),
             deque_size: 16,
             priority: false,
@@ -198,7 +163,7 @@ pub(crate) async fn start<E: Env, N: Net>(context: E, setup: Setup, mut net: N) 
     let resolver = block_resolver::init(
         context.child("block_resolver"),
         block_resolver::Config {
-            public_key: me,
+            public_key: setup.me.clone(),
             peer_provider: net.peers(),
             blocker: net.blocker(),
             mailbox_size: NZUsize!(MAILBOX),
@@ -211,10 +176,92 @@ pub(crate) async fn start<E: Env, N: Net>(context: E, setup: Setup, mut net: N) 
     );
     let mut handles = vec![
         broadcast.start(net.channel(4)),
-        marshal.start(state, buffer_mailbox, resolver),
+        marshal.start(state.clone(), buffer, resolver),
         stateful.start(),
     ];
+    handles.push(start_consensus(
+        &context,
+        setup,
+        state,
+        blocks.clone(),
+        genesis.digest(),
+        net,
+        cache,
+    ));
+    Engine {
+        blocks,
+        databases,
+        handles,
+    }
+}
 
+/// Asks for the opened store before anything else can be asked of `stateful`.
+///
+/// So the answer comes before the first block, which waits for the market that is loaded from the store.
+fn ask_for_databases<E: Env>(state: StatefulMailbox<E, App>) -> BoxFuture<'static, Databases<E>> {
+    let mut databases: BoxFuture<'static, Databases<E>> =
+        Box::pin(async move { state.subscribe_databases().await });
+    // The first poll sends the question.
+    let asked = (&mut databases).now_or_never();
+    assert!(asked.is_none(), "the store opens only once the engine runs");
+    databases
+}
+
+fn marshal_config(
+    scheme: Scheme,
+    start: marshal::Start<Scheme, Digest, Digested<Block>>,
+    cache: &CacheRef,
+) -> marshal::Config<
+    ConstantProvider<Scheme, Epoch>,
+    FixedEpocher,
+    Sequential,
+    Block,
+    Digested<Block>,
+> {
+    marshal::Config {
+        provider: ConstantProvider::new(scheme),
+        epocher: FixedEpocher::new(NZU64!(EPOCH_BLOCKS)),
+        start,
+        partition_prefix: PREFIX.to_owned(),
+        mailbox_size: NZUsize!(MAILBOX),
+        view_retention: ViewDelta::new(VIEW_RETENTION),
+        prunable_items_per_section: NZU64!(ARCHIVE_SECTION),
+        page_cache: cache.clone(),
+        replay_buffer: buffer(),
+        key_write_buffer: buffer(),
+        value_write_buffer: buffer(),
+        block_codec_config: (),
+        max_repair: NZUsize!(16),
+        max_pending_acks: NZUsize!(PENDING_ACKS),
+        strategy: Sequential,
+    }
+}
+
+fn start_consensus<E: Env, N: Net>(
+    context: &E,
+    setup: Setup,
+    state: StatefulMailbox<E, App>,
+    blocks: Blocks,
+    genesis: Digest,
+    mut net: N,
+    page_cache: CacheRef,
+) -> Handle<()> {
+    let Setup {
+        scheme,
+        app,
+        pace,
+        timeouts,
+        ..
+    } = setup;
+    let automaton = Deferred::new(
+        context.child("deferred"),
+        Paced {
+            inner: state,
+            pace: Arc::new(pace),
+        },
+        blocks,
+        FixedEpocher::new(NZU64!(EPOCH_BLOCKS)),
+    );
     let consensus = simplex::Engine::new(
         context.child("simplex"),
         simplex::Config {
@@ -223,15 +270,15 @@ pub(crate) async fn start<E: Env, N: Net>(context: E, setup: Setup, mut net: N) 
             blocker: net.blocker(),
             automaton: automaton.clone(),
             relay: automaton.clone(),
-            reporter: Reporters::from((beacon, automaton)),
+            reporter: Reporters::from((app.beacon, automaton)),
             strategy: Sequential,
             partition: format!("{PREFIX}-simplex"),
             mailbox_size: NZUsize!(MAILBOX),
             epoch: Epoch::zero(),
-            floor: Floor::Genesis(genesis.digest()),
+            floor: Floor::Genesis(genesis),
             replay_buffer: buffer(),
             write_buffer: buffer(),
-            page_cache: cache,
+            page_cache,
             leader_timeout: timeouts.leader,
             certification_timeout: timeouts.certification,
             timeout_retry: timeouts.leader,
@@ -246,12 +293,7 @@ pub(crate) async fn start<E: Env, N: Net>(context: E, setup: Setup, mut net: N) 
             track_historical_votes: false,
         },
     );
-    handles.push(consensus.start(net.channel(0), net.channel(1), net.channel(2)));
-    Engine {
-        blocks,
-        databases,
-        handles,
-    }
+    consensus.start(net.channel(0), net.channel(1), net.channel(2))
 }
 
 type StateActor<E> = Stateful<E, App, Standard<Block>, NoSync<E>, Sequential>;

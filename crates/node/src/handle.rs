@@ -17,7 +17,7 @@ use crate::{
     history::{Filter, FinalBlock, HistoryError, Included, PAGE_MAX},
     ledger::{Fate, Head, Ledger},
     pool::PoolFull,
-    proofs::{ProofError, ProofRequest},
+    proofs::{ProofError, ProofRequest, Reply},
 };
 
 /// Longest time a transaction may ask to stay includable: bounds how long a forgotten one can take effect.
@@ -305,13 +305,27 @@ impl Handle {
     /// # Errors
     /// [`ProofError`].
     pub async fn proof(&self, key: RecordKey) -> Result<Vec<u8>, ProofError> {
-        let (reply, proof) = oneshot::channel();
-        let request = ProofRequest { key, reply };
+        self.ask(|reply| ProofRequest::Record(key, reply)).await
+    }
+
+    /// Returns the bytes of a final block, for [`read_block`](crate::read_block); `None` when it is pruned or not there.
+    ///
+    /// # Errors
+    /// [`ProofError::Stopping`].
+    pub async fn block(&self, height: u64) -> Result<Option<Vec<u8>>, ProofError> {
+        self.ask(|reply| ProofRequest::Block(height, reply)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> ProofRequest,
+    ) -> Result<T, ProofError> {
+        let (reply, answer) = oneshot::channel();
         self.proofs
-            .send(request)
+            .send(request(reply))
             .await
             .map_err(|_| ProofError::Stopping)?;
-        proof.await.map_err(|_| ProofError::Stopping)?
+        answer.await.map_err(|_| ProofError::Stopping)?
     }
 
     /// Waits until the node no longer runs.
@@ -342,6 +356,11 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// Returns the number up to which all that is wanted was handed out, unless [`Self::next`] still has some ready.
+    pub const fn position(&self) -> Option<u64> {
+        self.after
+    }
+
     /// Waits for the next event; `None` when the node has stopped.
     ///
     /// Cancelling the wait loses nothing.

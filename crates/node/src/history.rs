@@ -5,7 +5,7 @@
 //! here, and a block that is here already is skipped. Queries read beside it through their own connections.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -120,7 +120,7 @@ pub fn kind_tag(kind: &EventKind) -> u8 {
 /// The history; clones share it.
 #[derive(Clone)]
 pub(crate) struct History {
-    path: Arc<PathBuf>,
+    path: Arc<Path>,
     writes: mpsc::Sender<Write>,
     readers: Arc<Mutex<Vec<Connection>>>,
 }
@@ -155,7 +155,7 @@ impl History {
             .spawn(move || write_all(connection, receiver))
             .map_err(|_| HistoryError::Stopped)?;
         let history = Self {
-            path: Arc::new(path.to_owned()),
+            path: path.into(),
             writes,
             readers: Arc::default(),
         };
@@ -310,6 +310,7 @@ impl Subject {
 }
 
 /// Returns what an event is about.
+#[expect(clippy::too_many_lines, reason = "one match over every kind of event")]
 pub fn subjects(kind: &EventKind) -> Vec<Subject> {
     use EventKind as K;
     use Subject as S;

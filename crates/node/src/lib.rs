@@ -40,6 +40,7 @@ mod proofs;
 mod solo;
 mod state;
 
+pub use chain::{BadBlock, read_block};
 pub use folder::{FORMAT_VERSION, FolderError};
 pub use handle::{EXPIRY_MAX, Ended, Handle, Status, SubmitError, Subscription, WaitError};
 pub use history::{

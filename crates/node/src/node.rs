@@ -39,7 +39,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(2);
 /// A view without a proposal by then is given up; well above the heartbeat.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A view that was not certified by then is given up.
-const CERTIFICATION_TIMEOUT: Duration = Duration::from_secs(60);
+const CERTIFICATION_TIMEOUT: Duration = Duration::from_mins(1);
 /// Threads of the engine: consensus, store and execution of one validator keep about one busy.
 const ENGINE_THREADS: usize = 2;
 /// Threads for the engine's file accesses; the rest queue.

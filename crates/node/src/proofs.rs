@@ -1,5 +1,6 @@
-//! Answers with evidence: certificate, headers, state proof.
+//! Answers from the engine's stores: proofs with their certificate and headers, and whole blocks.
 
+use commonware_codec::Encode as _;
 use commonware_consensus::types::Height;
 use commonware_runtime::Spawner;
 use commonware_storage::{Context as StorageContext, qmdb::Error as DbError};
@@ -31,11 +32,16 @@ pub enum ProofError {
     Stopping,
 }
 
-/// A wish for a proof.
-pub(crate) struct ProofRequest {
-    pub(crate) key: RecordKey,
-    pub(crate) reply: oneshot::Sender<Result<Vec<u8>, ProofError>>,
+/// What can be asked.
+#[derive(Debug)]
+pub(crate) enum ProofRequest {
+    /// A proof of a record, or of its absence.
+    Record(RecordKey, Reply<Vec<u8>>),
+    /// The bytes of a final block.
+    Block(u64, Reply<Option<Vec<u8>>>),
 }
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, ProofError>>;
 
 /// Answers requests until no one can ask.
 pub(crate) async fn run<E: Spawner + StorageContext>(
@@ -43,10 +49,18 @@ pub(crate) async fn run<E: Spawner + StorageContext>(
     blocks: Blocks,
     mut requests: mpsc::Receiver<ProofRequest>,
 ) {
-    while let Some(ProofRequest { key, reply }) = requests.recv().await {
-        let answer = prove(&databases, &blocks, key).await;
+    while let Some(request) = requests.recv().await {
         // An asker that went away needs no answer.
-        drop(reply.send(answer.map(|bundle| bundle.to_bytes())));
+        match request {
+            ProofRequest::Record(key, reply) => {
+                let answer = prove(&databases, &blocks, key).await;
+                drop(reply.send(answer.map(|bundle| bundle.to_bytes())));
+            }
+            ProofRequest::Block(height, reply) => {
+                let block = blocks.get_block(Height::new(height)).await;
+                drop(reply.send(Ok(block.map(|block| block.encode().to_vec()))));
+            }
+        }
     }
 }
 
@@ -82,16 +96,12 @@ async fn prove<E: Spawner + StorageContext>(
 
 async fn claim<E: Spawner + StorageContext>(db: &Db<E>, key: Digest) -> Result<Claim, ProofError> {
     let failed = |why: DbError<_>| ProofError::Store(why.to_string());
-    match db.get(&key).await.map_err(failed)? {
-        Some(value) => {
-            let proof = db.key_value_proof(key).await.map_err(failed)?;
-            Ok(Claim::Present(Present { key, value, proof }))
-        }
-        None => {
-            let proof = db.exclusion_proof(&key).await.map_err(failed)?;
-            Ok(Claim::Absent(Absent { key, proof }))
-        }
-    }
+    let Some(value) = db.get(&key).await.map_err(failed)? else {
+        let proof = db.exclusion_proof(&key).await.map_err(failed)?;
+        return Ok(Claim::Absent(Absent { key, proof }));
+    };
+    let proof = db.key_value_proof(key).await.map_err(failed)?;
+    Ok(Claim::Present(Present { key, value, proof }))
 }
 
 /// Returns the first certificate at or above a block, and the headers from there down to the block.

@@ -110,3 +110,8 @@ pub(crate) async fn apply(handle: &Handle, tx: SignedTx) -> Included {
 pub(crate) async fn included(handle: &Handle, id: &TxId) -> Included {
     handle.receipt(id, PATIENCE).await.unwrap()
 }
+
+/// Returns a key that is the same in every process of a test.
+pub(crate) fn fixed_key(number: u8) -> SigningKey {
+    SigningKey::from_bytes(&[100 + number; 32])
+}
