@@ -1,5 +1,6 @@
 //! One QUIC endpoint: its key, its socket, who it dials and what it serves.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use iroh::{EndpointAddr, RelayMode, SecretKey};
 use market::{DIAL_MAX, Name, PublicKey};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::limits::Limits;
 use crate::serve::{Services, accept_loop};
@@ -22,6 +23,10 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 512 * 1024;
 /// Silence after which a connection is lost; three of the library's own keepalives.
 const CONNECTION_SILENCE: Duration = Duration::from_secs(15);
+/// How long a taken port is asked for again.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two such attempts.
+const PORT_PAUSE: Duration = Duration::from_millis(50);
 /// For tasks and connections to end in good order; then they are cut.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -93,7 +98,7 @@ pub struct BindError {
     pub port: u16,
     /// The cause.
     #[source]
-    pub cause: Box<dyn std::error::Error + Send + Sync>,
+    pub cause: AnyError,
 }
 
 /// Why a peer could not be reached.
@@ -126,7 +131,7 @@ pub enum DialError {
         key: PublicKey,
         /// The cause.
         #[source]
-        cause: Box<dyn std::error::Error + Send + Sync>,
+        cause: AnyError,
     },
 }
 
@@ -148,34 +153,22 @@ impl Endpoint {
         options: BindOptions,
         services: Services,
     ) -> Result<Self, BindError> {
-        let failed = |cause: Box<dyn std::error::Error + Send + Sync>| BindError {
-            port: options.port,
-            cause,
+        let deadline = Instant::now() + PORT_PATIENCE;
+        let iroh = loop {
+            match open(secret, &options, &services).await {
+                Ok(iroh) => break iroh,
+                // A predecessor may be on its way out: its socket closes a little after it said goodbye.
+                Err(cause) if is_in_use(&*cause) && Instant::now() < deadline => {
+                    sleep(PORT_PAUSE).await;
+                }
+                Err(cause) => {
+                    return Err(BindError {
+                        port: options.port,
+                        cause,
+                    });
+                }
+            }
         };
-        let builder = iroh::Endpoint::builder(presets::Minimal)
-            .secret_key(SecretKey::from_bytes(&secret.to_bytes()))
-            .alpns(services.alpns())
-            .relay_mode(RelayMode::Disabled)
-            .clear_address_lookup()
-            .portmapper_config(PortmapperConfig::Disabled)
-            .net_report_config(NetReportConfig::minimal())
-            .transport_config(transport(&options.limits))
-            .clear_ip_transports();
-        let builder = match options.scope {
-            Scope::Loopback => builder.bind_addr((Ipv4Addr::LOCALHOST, options.port)),
-            Scope::AllInterfaces => builder
-                .bind_addr((Ipv4Addr::UNSPECIFIED, options.port))
-                .and_then(|builder| {
-                    // A machine without IPv6 is served over IPv4 alone.
-                    let optional = BindOpts::default().set_is_required(false);
-                    builder.bind_addr_with_opts((Ipv6Addr::UNSPECIFIED, options.port), optional)
-                }),
-        };
-        let iroh = builder
-            .map_err(|error| failed(error.into()))?
-            .bind()
-            .await
-            .map_err(|error| failed(error.into()))?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept_loop(iroh.clone(), services, options.limits, stopped));
@@ -276,6 +269,42 @@ impl Endpoint {
             tracing::warn!("peers did not acknowledge the end of the endpoint in time");
         }
     }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn open(
+    secret: &SigningKey,
+    options: &BindOptions,
+    services: &Services,
+) -> Result<iroh::Endpoint, AnyError> {
+    let builder = iroh::Endpoint::builder(presets::Minimal)
+        .secret_key(SecretKey::from_bytes(&secret.to_bytes()))
+        .alpns(services.alpns())
+        .relay_mode(RelayMode::Disabled)
+        .clear_address_lookup()
+        .portmapper_config(PortmapperConfig::Disabled)
+        .net_report_config(NetReportConfig::minimal())
+        .transport_config(transport(&options.limits))
+        .clear_ip_transports();
+    let builder = match options.scope {
+        Scope::Loopback => builder.bind_addr((Ipv4Addr::LOCALHOST, options.port))?,
+        Scope::AllInterfaces => {
+            // A machine without IPv6 is served over IPv4 alone.
+            let optional = BindOpts::default().set_is_required(false);
+            builder
+                .bind_addr((Ipv4Addr::UNSPECIFIED, options.port))?
+                .bind_addr_with_opts((Ipv6Addr::UNSPECIFIED, options.port), optional)?
+        }
+    };
+    // Boxed: it is some 20 KiB, which every caller would carry.
+    Ok(Box::pin(builder.bind()).await?)
+}
+
+fn is_in_use(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|io| io.kind() == io::ErrorKind::AddrInUse)
+        || error.source().is_some_and(is_in_use)
 }
 
 fn transport(limits: &Limits) -> QuicTransportConfig {

@@ -313,6 +313,26 @@ async fn closing_ends_followers_and_joins_every_task() {
 }
 
 #[tokio::test]
+async fn a_port_that_stays_taken_is_an_error() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let options = BindOptions {
+        port,
+        ..BindOptions::loopback()
+    };
+    let begun = tokio::time::Instant::now();
+    let secret = key(1);
+    let bound = Endpoint::bind(&secret, options, Services::none());
+    let error = soon(bound).await.unwrap_err();
+    assert_eq!(error.port, port);
+    let patience = begun.elapsed();
+    assert!(
+        patience > Duration::from_secs(1),
+        "gave up after {patience:?}"
+    );
+}
+
+#[tokio::test]
 async fn local_addresses_can_be_dialled_and_written_as_hints() {
     let source = FakeLogs::new();
     source.end();
