@@ -66,22 +66,41 @@ pub(crate) enum Clock {
 }
 
 /// What live leases take of a machine.
+///
+/// Rows come and go in any order when a block is undone, so that for a moment a device may be named twice: devices are
+/// kept per lease, and sums wrap instead of saturating.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     /// Its live leases.
     pub(crate) leases: BTreeSet<LeaseId>,
+    /// The devices of those that are not paused, by index.
+    holding: BTreeMap<LeaseId, u64>,
     /// Devices in use, by index.
     pub(crate) devices: u64,
-    /// Processor time in use.
-    pub(crate) cpu: MilliCpu,
-    /// Memory in use.
-    pub(crate) memory: ByteSize,
-    /// Disk in use.
-    pub(crate) disk: ByteSize,
+    cpu_milli: u64,
+    memory_bytes: u128,
+    disk_bytes: u128,
     /// Leases whose workload runs (or is thought to).
     pub(crate) running: u32,
     /// Of those, suspect ones.
     pub(crate) suspect: u32,
+}
+
+impl Load {
+    /// Returns the processor time in use.
+    pub(crate) fn cpu(&self) -> MilliCpu {
+        MilliCpu::from_milli(u32::try_from(self.cpu_milli).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the memory in use.
+    pub(crate) fn memory(&self) -> ByteSize {
+        ByteSize::from_bytes(u64::try_from(self.memory_bytes).unwrap_or(u64::MAX))
+    }
+
+    /// Returns the disk in use.
+    pub(crate) fn disk(&self) -> ByteSize {
+        ByteSize::from_bytes(u64::try_from(self.disk_bytes).unwrap_or(u64::MAX))
+    }
 }
 
 /// Where the book keeps an offer.
@@ -600,19 +619,22 @@ impl Load {
             return;
         }
         self.leases.insert(lease.id);
-        self.disk = self.disk.saturating_add(lease.disk);
+        self.disk_bytes = self.disk_bytes.wrapping_add(u128::from(lease.disk.bytes()));
         if weight == Weight::Volume {
             return;
         }
-        self.devices |= device_bits(&lease.devices);
-        self.cpu = self.cpu.saturating_add(lease.cpu);
-        self.memory = self.memory.saturating_add(lease.memory);
+        self.holding.insert(lease.id, device_bits(&lease.devices));
+        self.cpu_milli = self.cpu_milli.wrapping_add(u64::from(lease.cpu.milli()));
+        self.memory_bytes = self
+            .memory_bytes
+            .wrapping_add(u128::from(lease.memory.bytes()));
         self.running = self
             .running
-            .saturating_add(u32::from(weight != Weight::Starting));
+            .wrapping_add(u32::from(weight != Weight::Starting));
         self.suspect = self
             .suspect
-            .saturating_add(u32::from(weight == Weight::Suspect));
+            .wrapping_add(u32::from(weight == Weight::Suspect));
+        self.devices = self.holding.values().fold(0, |all, bits| all | bits);
     }
 
     fn shrink(&mut self, lease: &Lease) {
@@ -621,19 +643,22 @@ impl Load {
             return;
         }
         self.leases.remove(&lease.id);
-        self.disk = self.disk.saturating_sub(lease.disk);
+        self.disk_bytes = self.disk_bytes.wrapping_sub(u128::from(lease.disk.bytes()));
         if weight == Weight::Volume {
             return;
         }
-        self.devices &= !device_bits(&lease.devices);
-        self.cpu = self.cpu.saturating_sub(lease.cpu);
-        self.memory = self.memory.saturating_sub(lease.memory);
+        self.holding.remove(&lease.id);
+        self.cpu_milli = self.cpu_milli.wrapping_sub(u64::from(lease.cpu.milli()));
+        self.memory_bytes = self
+            .memory_bytes
+            .wrapping_sub(u128::from(lease.memory.bytes()));
         self.running = self
             .running
-            .saturating_sub(u32::from(weight != Weight::Starting));
+            .wrapping_sub(u32::from(weight != Weight::Starting));
         self.suspect = self
             .suspect
-            .saturating_sub(u32::from(weight == Weight::Suspect));
+            .wrapping_sub(u32::from(weight == Weight::Suspect));
+        self.devices = self.holding.values().fold(0, |all, bits| all | bits);
     }
 }
 

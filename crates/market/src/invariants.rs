@@ -34,7 +34,9 @@ pub fn check(m: &Market) -> Checked {
 }
 
 fn sum(amounts: impl Iterator<Item = Money>) -> u128 {
-    amounts.map(|a| u128::from(a.micros())).fold(0, u128::saturating_add)
+    amounts
+        .map(|a| u128::from(a.micros()))
+        .fold(0, u128::saturating_add)
 }
 
 fn by_account(amounts: impl Iterator<Item = (AccountId, Money)>) -> BTreeMap<AccountId, u128> {
@@ -49,7 +51,9 @@ fn by_account(amounts: impl Iterator<Item = (AccountId, Money)>) -> BTreeMap<Acc
 /// Everything issued is somewhere, and every balance equals the records that it sums up.
 fn money(m: &Market) -> Checked {
     let s = m.system();
-    let accounts = m.accounts().flat_map(|a| [a.available, a.held, a.bonded, a.locked]);
+    let accounts = m
+        .accounts()
+        .flat_map(|a| [a.available, a.held, a.bonded, a.locked]);
     let all = sum(accounts.chain([s.fees, s.insurance]));
     holds(all == u128::from(s.issued.micros()), || {
         format!("{all} micro-dollars exist, {} were issued", s.issued)
@@ -61,10 +65,20 @@ fn money(m: &Market) -> Checked {
     for a in m.accounts() {
         let of = |sums: &BTreeMap<AccountId, u128>| sums.get(&a.id).copied().unwrap_or(0);
         holds(of(&held) == u128::from(a.held.micros()), || {
-            format!("account {} holds {}, its holds and redemptions sum to {}", a.id, a.held, of(&held))
+            format!(
+                "account {} holds {}, its holds and redemptions sum to {}",
+                a.id,
+                a.held,
+                of(&held)
+            )
         })?;
         holds(of(&locked) == u128::from(a.locked.micros()), || {
-            format!("account {} has {} locked, its payables sum to {}", a.id, a.locked, of(&locked))
+            format!(
+                "account {} has {} locked, its payables sum to {}",
+                a.id,
+                a.locked,
+                of(&locked)
+            )
         })?;
     }
     Ok(())
@@ -77,11 +91,17 @@ fn bonds(m: &Market) -> Checked {
     for p in m.providers() {
         let of = reserved.get(&p.account).copied().unwrap_or(0);
         holds(of == u128::from(p.reserved.micros()), || {
-            format!("provider {} reserves {}, its leases {of}", p.account, p.reserved)
+            format!(
+                "provider {} reserves {}, its leases {of}",
+                p.account, p.reserved
+            )
         })?;
         let bonded = m.account(p.account).map_or(Money::ZERO, |a| a.bonded);
         holds(p.reserved <= bonded, || {
-            format!("provider {} reserves {} of a bond of {bonded}", p.account, p.reserved)
+            format!(
+                "provider {} reserves {} of a bond of {bonded}",
+                p.account, p.reserved
+            )
         })?;
     }
     Ok(())
@@ -98,7 +118,9 @@ fn devices(m: &Market) -> Checked {
                 continue;
             }
             let bits = device_bits(&lease.devices);
-            holds(used & bits == 0, || format!("a device of {} is leased twice", machine.id))?;
+            holds(used & bits == 0, || {
+                format!("a device of {} is leased twice", machine.id)
+            })?;
             used |= bits;
             cpu = cpu.saturating_add(u128::from(lease.cpu.milli()));
             memory = memory.saturating_add(u128::from(lease.memory.bytes()));
@@ -107,7 +129,9 @@ fn devices(m: &Market) -> Checked {
         let fits = cpu <= u128::from(spec.cpu.milli())
             && memory <= u128::from(spec.memory.bytes())
             && disk <= u128::from(spec.disk.bytes());
-        holds(fits, || format!("leases of {} take more than it has", machine.id))?;
+        holds(fits, || {
+            format!("leases of {} take more than it has", machine.id)
+        })?;
     }
     Ok(())
 }
@@ -120,7 +144,9 @@ fn jobs(m: &Market) -> Checked {
         let spent = job.charged.saturating_add(left);
         match job.state {
             JobState::Ended { .. } => {
-                holds(hold.is_none(), || format!("ended job {} has a hold", job.id))?;
+                holds(hold.is_none(), || {
+                    format!("ended job {} has a hold", job.id)
+                })?;
                 holds(job.charged <= job.spec.budget, || {
                     format!("job {} was charged more than its budget", job.id)
                 })?;
@@ -149,14 +175,21 @@ fn jobs(m: &Market) -> Checked {
 /// Every id that a record names is there.
 fn references(m: &Market) -> Checked {
     for s in m.tables.signers.iter() {
-        holds(m.account(s.account).is_some(), || format!("{} signs for no account", s.key))?;
+        holds(m.account(s.account).is_some(), || {
+            format!("{} signs for no account", s.key)
+        })?;
     }
     for p in m.providers() {
-        holds(m.account(p.account).is_some(), || format!("provider {} has no account", p.account))?;
+        holds(m.account(p.account).is_some(), || {
+            format!("provider {} has no account", p.account)
+        })?;
     }
     for machine in m.machines() {
-        let known = m.provider(machine.provider).is_some() && m.signer(&machine.keys.sign).is_some();
-        holds(known, || format!("machine {} lacks provider or key", machine.id))?;
+        let known =
+            m.provider(machine.provider).is_some() && m.signer(&machine.keys.sign).is_some();
+        holds(known, || {
+            format!("machine {} lacks provider or key", machine.id)
+        })?;
     }
     for o in m.offers() {
         let machine = m.machine(o.terms.machine);
@@ -164,7 +197,9 @@ fn references(m: &Market) -> Checked {
             let last = o.terms.devices.last().copied().map(usize::from);
             machine.provider == o.provider && last.is_some_and(|d| d < machine.spec.devices.len())
         });
-        holds(known, || format!("offer {} names no device of its provider", o.id))?;
+        holds(known, || {
+            format!("offer {} names no device of its provider", o.id)
+        })?;
     }
     for o in m.orders_open() {
         let job = m.job(o.job).map(|j| j.state);
@@ -180,12 +215,18 @@ fn references(m: &Market) -> Checked {
             && m.machine(l.machine).is_some()
             && m.provider(l.provider).is_some()
             && m.account(l.tenant).is_some();
-        holds(known, || format!("lease {} lacks job, machine or party", l.id))?;
+        holds(known, || {
+            format!("lease {} lacks job, machine or party", l.id)
+        })?;
         let running = m.job(l.job).map(|j| j.state) == Some(JobState::Running { lease: l.id });
-        holds(running == l.is_live(), || format!("lease {} and its job disagree", l.id))?;
+        holds(running == l.is_live(), || {
+            format!("lease {} and its job disagree", l.id)
+        })?;
     }
     for h in m.tables.holds.iter() {
-        holds(m.job(h.job).is_some(), || format!("hold {} has no job", h.job))?;
+        holds(m.job(h.job).is_some(), || {
+            format!("hold {} has no job", h.job)
+        })?;
     }
     Ok(())
 }
@@ -194,7 +235,9 @@ fn references(m: &Market) -> Checked {
 fn exits(m: &Market) -> Checked {
     let timers: std::collections::BTreeSet<Timer> = m.index.timers().map(|(_, _, t)| *t).collect();
     let has = |all: &[Timer], of: String| {
-        holds(all.iter().all(|t| timers.contains(t)), || format!("{of} has no exit timer"))
+        holds(all.iter().all(|t| timers.contains(t)), || {
+            format!("{of} has no exit timer")
+        })
     };
     for l in m.leases() {
         let needed = match l.state {
@@ -211,7 +254,9 @@ fn exits(m: &Market) -> Checked {
         has(&[Timer::OrderExpire(o.id)], o.id.to_string())?;
         let listed = m.index.waiting.contains(&(o.seq, o.id))
             != m.index.closing.contains(&(o.closes_at, o.seq, o.id));
-        holds(listed, || format!("order {} is neither closing nor waiting", o.id))?;
+        holds(listed, || {
+            format!("order {} is neither closing nor waiting", o.id)
+        })?;
     }
     for o in m.offers() {
         has(&[Timer::OfferExpire(o.id)], o.id.to_string())?;
@@ -243,5 +288,7 @@ fn derived(m: &Market) -> Checked {
         tables.write_record(&mut index, record);
     }
     index.refresh(&tables);
-    holds(index == m.index, || "the lived index differs from a rebuilt one".to_owned())
+    holds(index == m.index, || {
+        "the lived index differs from a rebuilt one".to_owned()
+    })
 }

@@ -45,8 +45,8 @@ pub mod tx;
 pub mod units;
 
 pub use apply::{BlockCtx, BlockError, BlockOutcome, Receipt};
-pub use codec::{BadSignature, Digest, PublicKey, Signature, SignedTx, TxBody};
-pub use event::{Event, EventKind};
+pub use codec::{BadSignature, BadTx, Digest, PublicKey, Signature, SignedTx, TxBody, TxId};
+pub use event::{BidEnd, Event, EventKind, LeasePhase, Purpose, Slot};
 pub use explain::{Explanation, OfferMatch};
 pub use grant::{Grant, Rights, SignedGrant};
 pub use ids::*;

@@ -452,6 +452,11 @@ impl Market {
         self.get(id)
     }
 
+    /// Returns every redemption under way, by id.
+    pub fn redemptions(&self) -> impl Iterator<Item = &Redemption> {
+        self.tables.redemptions.iter()
+    }
+
     /// Returns a provider.
     pub fn provider(&self, account: AccountId) -> Option<&Provider> {
         self.get(account)

@@ -315,8 +315,8 @@ fn has_room(m: &Market, lease: &Lease) -> bool {
     };
     m.index.load(lease.machine).is_none_or(|load| {
         load.devices & device_bits(&lease.devices) == 0
-            && lease.cpu <= machine.spec.cpu.saturating_sub(load.cpu)
-            && lease.memory <= machine.spec.memory.saturating_sub(load.memory)
+            && lease.cpu <= machine.spec.cpu.saturating_sub(load.cpu())
+            && lease.memory <= machine.spec.memory.saturating_sub(load.memory())
     })
 }
 

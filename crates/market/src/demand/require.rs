@@ -177,12 +177,12 @@ fn share(want: &Want<'_>, supply: &Supply<'_>) -> Result<(MilliCpu, ByteSize, By
     let disk = needs.disk.max(want.storage_kept);
     let idle = Load::default();
     let used = supply.load.unwrap_or(&idle);
-    met(cpu <= spec.cpu.saturating_sub(used.cpu), Unmet::Cpu)?;
+    met(cpu <= spec.cpu.saturating_sub(used.cpu()), Unmet::Cpu)?;
     met(
-        memory <= spec.memory.saturating_sub(used.memory),
+        memory <= spec.memory.saturating_sub(used.memory()),
         Unmet::Memory,
     )?;
-    met(disk <= spec.disk.saturating_sub(used.disk), Unmet::Disk)?;
+    met(disk <= spec.disk.saturating_sub(used.disk()), Unmet::Disk)?;
     Ok((cpu, memory, disk))
 }
 

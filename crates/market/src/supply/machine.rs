@@ -102,7 +102,7 @@ pub(crate) fn update(
         return Err(Reject::MachineBusy(id));
     }
     let fits = m.index.load(id).is_none_or(|load| {
-        load.cpu <= spec.cpu && load.memory <= spec.memory && load.disk <= spec.disk
+        load.cpu() <= spec.cpu && load.memory() <= spec.memory && load.disk() <= spec.disk
     });
     if !fits {
         return Err(Reject::MachineBusy(id));

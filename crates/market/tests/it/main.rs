@@ -1,4 +1,6 @@
 //! Tests of the exchange as a state machine: no clock, no IO.
 
+mod auditor;
 mod ends;
+mod history;
 mod world;

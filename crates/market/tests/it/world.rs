@@ -233,13 +233,25 @@ impl World {
         self.references += 1;
         let reference = Digest::of(&[&self.references.to_le_bytes()]);
         let (to, amount) = (account(n), usd(dollars));
-        self.ok(key(TREASURER), Tx::Issue { to, amount, reference });
+        self.ok(
+            key(TREASURER),
+            Tx::Issue {
+                to,
+                amount,
+                reference,
+            },
+        );
     }
 
     /// Makes a provider with a bond.
     pub(crate) fn provider(&mut self, n: u8, bond: u64) {
         self.fund(n, bond + 1);
-        self.ok(key(n), Tx::OpenProvider { name: name("provider") });
+        self.ok(
+            key(n),
+            Tx::OpenProvider {
+                name: name("provider"),
+            },
+        );
         self.ok(key(n), Tx::PostBond { amount: usd(bond) });
     }
 
@@ -267,7 +279,12 @@ impl World {
     }
 
     /// Makes the next beat of a machine at block time, unless there was one at that instant.
-    pub(crate) fn beat_call(&self, machine: MachineId, at: Timestamp, leases: &[LeaseId]) -> (PublicKey, Tx) {
+    pub(crate) fn beat_call(
+        &self,
+        machine: MachineId,
+        at: Timestamp,
+        leases: &[LeaseId],
+    ) -> (PublicKey, Tx) {
         let record = self.m.machine(machine).expect("the machine exists");
         let mut leases = leases.to_vec();
         leases.sort();
@@ -349,7 +366,9 @@ impl World {
     }
 
     pub(crate) fn available(&self, n: u8) -> Money {
-        self.m.account(account(n)).map_or(Money::ZERO, |a| a.available)
+        self.m
+            .account(account(n))
+            .map_or(Money::ZERO, |a| a.available)
     }
 }
 
