@@ -126,6 +126,14 @@ pub(crate) fn denied_call() -> io::Error {
     }
 }
 
+/// Lets `command` begin with no signal blocked, whatever its parent blocks.
+pub(crate) fn unblock_signals_in(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let unblock = || Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?);
+    // SAFETY: between fork and exec this makes one system call and allocates nothing.
+    unsafe { command.pre_exec(unblock) };
+}
+
 /// Closes every file descriptor from 3 on, except `keep`.
 pub(crate) fn close_others(keep: i32) {
     let close = |first: i32, last: u32| {

@@ -50,8 +50,13 @@ pub struct ResolvedImage {
 /// # Errors
 /// Where it is not there, is malformed, or is over the usual limits.
 pub async fn resolve(image: &ImageRef) -> Result<ResolvedImage, ImageError> {
-    let resolved = source::Source::of(image)?.resolve(image, &ImageLimits::default()).await?;
+    let resolved = source::Source::of(image)?
+        .resolve(image, &ImageLimits::default())
+        .await?;
     let layers = resolved.manifest.layers.iter().map(|layer| layer.size);
     let compressed_bytes = layers.fold(resolved.manifest.config.size, u64::saturating_add);
-    Ok(ResolvedImage { digest: resolved.digest, compressed_bytes })
+    Ok(ResolvedImage {
+        digest: resolved.digest,
+        compressed_bytes,
+    })
 }

@@ -659,6 +659,8 @@ fn delete_marked(tree: &Path, entry: &Entry) -> Result<(), ImageError> {
     if !name.starts_with(WHITEOUT) {
         return Ok(());
     }
+    // Looked at before anything else: it is refused even where there is nothing to delete.
+    let gone = whiteout_name(name, entry)?;
     let writer = Writer::open(tree, Form::Flat)?;
     let parent = match writer.walk(&entry.path, &folders, &Missing::Refuse) {
         Ok(parent) => parent,
@@ -671,7 +673,7 @@ fn delete_marked(tree: &Path, entry: &Entry) -> Result<(), ImageError> {
     if name == OPAQUE {
         return remove_children(&parent).map_err(|e| writer.failed(entry, e));
     }
-    match whiteout_name(name, entry)? {
+    match gone {
         Some(gone) => remove_at(&parent, gone).map_err(|e| writer.failed(entry, e)),
         None => Ok(()),
     }

@@ -82,7 +82,7 @@ pub(super) fn run(command: &Command, ids: Ids, report: OwnedFd) -> i32 {
             return 0;
         }
     };
-    // Blocked before the command exists, so that none is lost; the standard library unblocks them in it.
+    // Blocked before the command exists, so that none is lost.
     let signals = SigSet::all();
     let blocked = signals.thread_block();
     let started = blocked
@@ -193,6 +193,7 @@ fn spawn(command: &Command, words: &[String], ids: Ids) -> Result<Pid, Refusal> 
     if user.uid != 0 || user.gid != 0 {
         process.gid(user.gid).uid(user.uid);
     }
+    sys::unblock_signals_in(&mut process);
     // Only its number is needed: it is waited for with all others.
     let child = process.spawn().map_err(|e| Refusal::of(word, &e))?;
     Ok(Pid::from_raw(

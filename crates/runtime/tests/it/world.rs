@@ -1,0 +1,232 @@
+//! What a test needs: a guest program, an image of it, and a runtime in a folder of its own.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use runtime::image::build::{ImageBuilder, LayerBuilder};
+use runtime::{
+    Capabilities, ContainerId, ContainerSpec, Digest, ImageRef, Limits, LocalConfig, LocalRuntime,
+    LogStream, Runtime, Status,
+};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// The program that is a shim and, in some tests, the agent that is killed.
+pub(crate) const CONTAINERS: &str = env!("CARGO_BIN_EXE_containers");
+/// No test's container runs for longer, however loaded the machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const LIMITS: Limits = Limits {
+    cpu_milli: 1000,
+    memory_bytes: 128 << 20,
+    pids: 64,
+};
+
+pub(crate) struct World {
+    pub(crate) runtime: LocalRuntime,
+    pub(crate) root: PathBuf,
+    pub(crate) image: Digest,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) name: &'static str,
+    _dir: TempDir,
+}
+
+/// How a container went.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) status: Status,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Outcome {
+    pub(crate) fn code(&self) -> u8 {
+        match &self.status {
+            Status::Exited(exit) => exit.code,
+            other => panic!("it did not exit: {other:?}, {self:?}"),
+        }
+    }
+}
+
+pub(crate) fn skip(name: &str, reason: &str) {
+    // Past the test harness's capture, so that nobody takes it for a pass.
+    let _ignored = writeln!(std::io::stderr(), "SKIPPED {name}: {reason}");
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix_geteuid() == 0
+}
+
+fn rustix_geteuid() -> u32 {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap())
+}
+
+impl World {
+    pub(crate) async fn embedded(name: &'static str) -> Option<Self> {
+        if !is_root() {
+            skip(name, "the embedded runtime needs root");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("runtime");
+        let runtime = LocalRuntime::embedded(LocalConfig::new(&root, CONTAINERS))
+            .await
+            .unwrap();
+        Self::with(name, dir, root, runtime).await
+    }
+
+    pub(crate) async fn process(name: &'static str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("runtime");
+        let runtime = LocalRuntime::process(LocalConfig::new(&root, CONTAINERS))
+            .await
+            .unwrap();
+        Self::with(name, dir, root, runtime).await
+    }
+
+    async fn with(
+        name: &'static str,
+        dir: TempDir,
+        root: PathBuf,
+        runtime: LocalRuntime,
+    ) -> Option<Self> {
+        let capabilities = runtime.probe().await.unwrap();
+        if let Err(reason) = &capabilities.usable {
+            skip(name, reason);
+            return None;
+        }
+        let image = runtime.prepare(&guest_image()).await.unwrap().digest;
+        Some(Self {
+            runtime,
+            root,
+            image,
+            capabilities,
+            name,
+            _dir: dir,
+        })
+    }
+
+    pub(crate) fn spec(&self, words: &[&str]) -> ContainerSpec {
+        let mut spec = ContainerSpec::new(self.image, LIMITS);
+        spec.args = Some(words.iter().map(|&w| w.to_owned()).collect());
+        spec
+    }
+
+    /// Runs `words` to the end, and removes the container.
+    pub(crate) async fn run(&self, words: &[&str]) -> Outcome {
+        self.run_spec(&self.spec(words)).await
+    }
+
+    pub(crate) async fn run_spec(&self, spec: &ContainerSpec) -> Outcome {
+        let id = id("run");
+        self.runtime.create(&id, spec).await.unwrap();
+        self.runtime.start(&id).await.unwrap();
+        let outcome = self.outcome(&id).await;
+        self.runtime.remove(&id).await.unwrap();
+        outcome
+    }
+
+    /// Starts `words` and waits until they have written a line.
+    pub(crate) async fn start_ready(&self, name: &str, words: &[&str]) -> ContainerId {
+        let id = id(name);
+        self.runtime.create(&id, &self.spec(words)).await.unwrap();
+        self.runtime.start(&id).await.unwrap();
+        self.line(&id).await;
+        id
+    }
+
+    /// Waits until the container has written a line.
+    pub(crate) async fn line(&self, id: &ContainerId) {
+        let wait = async {
+            while self.log(id, LogStream::Stdout).await.is_empty() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(DEADLINE, wait)
+            .await
+            .expect("the container writes a line");
+    }
+
+    pub(crate) async fn outcome(&self, id: &ContainerId) -> Outcome {
+        let status = timeout(DEADLINE, self.runtime.wait(id))
+            .await
+            .expect("it ends")
+            .unwrap();
+        Outcome {
+            status,
+            stdout: self.log(id, LogStream::Stdout).await,
+            stderr: self.log(id, LogStream::Stderr).await,
+        }
+    }
+
+    pub(crate) async fn log(&self, id: &ContainerId, stream: LogStream) -> String {
+        let chunk = self.runtime.logs(id, stream, 0, 1 << 20).await.unwrap();
+        String::from_utf8(chunk.bytes).unwrap()
+    }
+
+    pub(crate) fn container_dir(&self, id: &ContainerId) -> PathBuf {
+        self.root.join("containers").join(id.as_str())
+    }
+
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.capabilities.name == "embedded"
+    }
+}
+
+pub(crate) fn id(name: &str) -> ContainerId {
+    ContainerId::new(name).unwrap()
+}
+
+/// Returns the image that holds the guest and nothing else.
+pub(crate) fn guest_image() -> ImageRef {
+    static LAYOUT: OnceLock<PathBuf> = OnceLock::new();
+    let layout = LAYOUT.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap().keep();
+        let layer = LayerBuilder::new().file("guest", 0o755, guest()).unwrap();
+        ImageBuilder::new()
+            .layer(layer.finish().unwrap())
+            .entrypoint(["/guest"])
+            .env("FROM_IMAGE", "yes")
+            .write(&dir, "latest")
+            .unwrap();
+        dir
+    });
+    layout_ref(layout)
+}
+
+pub(crate) fn layout_ref(dir: &Path) -> ImageRef {
+    format!("oci:{}:latest", dir.display()).parse().unwrap()
+}
+
+/// Returns the guest program, built once for each version of its source.
+pub(crate) fn guest() -> &'static [u8] {
+    static GUEST: OnceLock<Vec<u8>> = OnceLock::new();
+    GUEST.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/guest.rs");
+        let version = Digest::of(&std::fs::read(&source).unwrap()).hex();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let built = folder.join(format!("guest-{}", &version[..16]));
+        if !built.exists() {
+            let temporary = folder.join(format!("guest-{}", std::process::id()));
+            let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+            let status = Command::new(compiler)
+                .args([
+                    "--edition",
+                    "2024",
+                    "-O",
+                    "-C",
+                    "target-feature=+crt-static",
+                    "-o",
+                ])
+                .arg(&temporary)
+                .arg(&source)
+                .status()
+                .expect("tests are run where rustc is");
+            assert!(status.success(), "the guest program does not build");
+            std::fs::rename(&temporary, &built).unwrap();
+        }
+        std::fs::read(built).unwrap()
+    })
+}
