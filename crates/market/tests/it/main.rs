@@ -3,4 +3,6 @@
 mod auditor;
 mod ends;
 mod history;
+mod matching;
+mod rejects;
 mod world;
