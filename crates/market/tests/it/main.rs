@@ -2,6 +2,7 @@
 
 mod auditor;
 mod ends;
+mod golden;
 mod history;
 mod matching;
 mod rejects;
