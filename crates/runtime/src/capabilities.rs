@@ -60,10 +60,6 @@ pub enum CgroupMode {
 
 /// Which limits hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one independent fact for each limit"
-)]
 pub struct LimitsEnforced {
     /// [`crate::Limits::cpu_milli`].
     pub cpu: bool,

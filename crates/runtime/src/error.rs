@@ -25,6 +25,10 @@ pub enum Blame {
 
 /// A runtime could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    clippy::error_impl_error,
+    reason = "used as `runtime::Error`, as `std::io::Error` is"
+)]
 pub enum Error {
     /// No such container here.
     #[error("no container {id} here")]

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     if arguments.next_if(|a| a == SHIM_ARGUMENT).is_some() {
         return runtime::shim_main(arguments);
     }
-    match serve(arguments.collect()) {
+    match serve(&arguments.collect::<Vec<_>>()) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
             let mut text = e.to_string();
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn serve(arguments: Vec<OsString>) -> Result<u8, Failure> {
+async fn serve(arguments: &[OsString]) -> Result<u8, Failure> {
     let words: Vec<&str> = arguments.iter().filter_map(|a| a.to_str()).collect();
     match words.as_slice() {
         ["probe", root, kind] => {

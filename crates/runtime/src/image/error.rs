@@ -105,18 +105,18 @@ impl ImageError {
     /// Returns whose fault it was.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Missing { .. }
-            | Self::Malformed { .. }
-            | Self::Unsupported { .. }
-            | Self::NoPlatform { .. }
-            | Self::TooMuch { .. }
-            | Self::Escape { .. } => Blame::Tenant,
             // A registry that serves other bytes than it promised, or none, may do better next time.
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } | Self::Fetch { .. } => {
                 Blame::Transient
             }
             Self::Refused { status, .. } if *status >= 500 || *status == 429 => Blame::Transient,
-            Self::Refused { .. } => Blame::Tenant,
+            Self::Missing { .. }
+            | Self::Malformed { .. }
+            | Self::Unsupported { .. }
+            | Self::NoPlatform { .. }
+            | Self::TooMuch { .. }
+            | Self::Escape { .. }
+            | Self::Refused { .. } => Blame::Tenant,
             Self::Io { .. } => Blame::Provider,
         }
     }

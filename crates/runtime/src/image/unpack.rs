@@ -296,8 +296,11 @@ fn read_error(blob: &Path, error: io::Error) -> ImageError {
     malformed(&format!("layer {name}"), problem)
 }
 
+/// The folders on the way, and the name.
+type SplitPath<'a> = (Vec<&'a [u8]>, Option<&'a [u8]>);
+
 /// Splits an entry's path into its folders and its name; no name means the layer's root.
-fn split(path: &Path) -> Result<(Vec<&[u8]>, Option<&[u8]>), ImageError> {
+fn split(path: &Path) -> Result<SplitPath<'_>, ImageError> {
     let mut parts = Vec::new();
     for component in path.components() {
         match component {
@@ -502,12 +505,10 @@ impl Writer {
                 }
                 other => other,
             })?;
-        match kind_at(&from, target_name).map_err(|e| self.failed(entry, e))? {
-            Some(Existing::Other) => {}
-            _ => {
-                let problem = format!("hard link to {}, no file there", target.display());
-                return Err(malformed("a layer", problem));
-            }
+        let there = kind_at(&from, target_name).map_err(|e| self.failed(entry, e))?;
+        if there != Some(Existing::Other) {
+            let problem = format!("hard link to {}, no file there", target.display());
+            return Err(malformed("a layer", problem));
         }
         if target != entry.path {
             self.clear(entry, parent, name)?;

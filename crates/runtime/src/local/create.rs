@@ -16,7 +16,7 @@ use super::{Kind, LocalRuntime};
 use crate::error::{Error, Result, io as io_error};
 use crate::files::{self, Durable};
 use crate::id::ContainerId;
-use crate::image::{ImageConfig, StoredImage};
+use crate::image::{Digest, ImageConfig, StoredImage};
 use crate::shim::job::{
     Backend, CONTROL, Command, IdRange, JOB, Job, LOCK, LOGS, ROOTFS, Root, Work,
 };
@@ -87,7 +87,7 @@ impl LocalRuntime {
             root: match stacked {
                 Some(image) => Root::Layers {
                     dir: self.store.layers_dir(),
-                    names: image.config.diff_ids.iter().map(|d| d.hex()).collect(),
+                    names: image.config.diff_ids.iter().map(Digest::hex).collect(),
                 },
                 None => Root::Flat,
             },

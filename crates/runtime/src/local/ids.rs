@@ -4,7 +4,7 @@
 //! as it ends all containers.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -46,31 +46,23 @@ impl IdRanges {
 
     /// Takes a range for the container that is about to be made in `container`; `None` where all are taken.
     pub(super) fn take(&self, container: &Path) -> io::Result<Option<IdRange>> {
+        // One at a time on the whole machine; held for a few small writes.
+        let table = fs::File::open(&self.dir)?;
+        rustix::fs::flock(&table, rustix::fs::FlockOperation::LockExclusive)?;
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
         let birth = birth_of(pid).unwrap_or(0);
-        let owner = format!("{pid} {birth} {}", container.display());
         for number in 0..RANGES {
             let path = self.dir.join(number.to_string());
             if path.exists() && !is_stale(&path) {
                 continue;
             }
-            // Written elsewhere first: a file here always says whose it is.
-            let temporary = self.dir.join(format!(".{pid}-{number}"));
-            fs::File::create(&temporary)?.write_all(owner.as_bytes())?;
-            if path.exists() {
-                fs::remove_file(&path)?;
-            }
-            let taken = fs::hard_link(&temporary, &path);
-            fs::remove_file(&temporary)?;
-            match taken {
-                Ok(()) => {
-                    return Ok(Some(IdRange {
-                        base: BASE + number * IdRange::LEN,
-                    }));
-                }
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e),
-            }
+            // In one step, so that a file here always says whose it is.
+            let temporary = self.dir.join(".next");
+            fs::write(&temporary, format!("{pid} {birth} {}", container.display()))?;
+            fs::rename(&temporary, &path)?;
+            return Ok(Some(IdRange {
+                base: BASE + number * IdRange::LEN,
+            }));
         }
         Ok(None)
     }

@@ -365,6 +365,15 @@ impl LocalRuntime {
     }
 }
 
+impl Drop for LocalRuntime {
+    fn drop(&mut self) {
+        // Where nothing of ours runs on, nothing of ours stays in the host's tree.
+        if self.kind == Kind::Embedded {
+            Cgroup::at(&self.cgroup_parent).remove_if_empty();
+        }
+    }
+}
+
 async fn kill_lost(container: Container) -> Result<()> {
     tokio::task::spawn_blocking(move || container.kill_lost())
         .await

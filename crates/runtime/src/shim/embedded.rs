@@ -145,10 +145,7 @@ impl Executor for FirstProcess {
         let report = self.report.as_fd().try_clone_to_owned();
         let report = report.map_err(|e| ExecutorError::Other(e.to_string()))?;
         let code = init::run(&self.command, Ids::Range, report);
-        #[expect(
-            clippy::exit,
-            reason = "a first process ends here; it has no main to return to"
-        )]
+        // A first process ends here; it has no main to return to.
         std::process::exit(code);
     }
 

@@ -10,6 +10,9 @@ use tokio::time::timeout;
 
 use crate::world::{CONTAINERS, DEADLINE, World, guest_image, id, is_root, skip};
 
+/// The user that no files belong to.
+const NOBODY: u32 = 65_534;
+
 #[derive(Clone, Copy)]
 enum Kind {
     Embedded,
@@ -214,7 +217,6 @@ fn an_ordinary_user_runs_containers() {
             "the rest of the suite does it",
         );
     }
-    const NOBODY: u32 = 65_534;
     // Everything it needs where it may read it.
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -3,6 +3,8 @@
 //! Every function of `suite` runs against the embedded and the process runtime, each test with a runtime
 //! folder of its own. What a machine cannot do is skipped by name, on standard error.
 
+#![expect(clippy::unwrap_used, reason = "in a test a failure is a panic")]
+
 mod faults;
 mod images;
 mod registry;

@@ -296,7 +296,6 @@ pub(crate) async fn remove_leaves_nothing(world: &World) {
         !mounts.contains(&world.root.display().to_string()),
         "{mounts}"
     );
-    let word = format!("/{id}");
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten() {
         let Ok(groups) = std::fs::read_dir(hierarchy.unwrap().path()) else {
             continue;
@@ -305,7 +304,7 @@ pub(crate) async fn remove_leaves_nothing(world: &World) {
             let path = group.path();
             let ours = path.display().to_string().contains("/tradewind-");
             assert!(
-                !(ours && path.join(&word[1..]).exists()),
+                !(ours && path.join(id.as_str()).exists()),
                 "{} is left",
                 path.display()
             );
@@ -453,7 +452,8 @@ pub(crate) async fn the_host_is_out_of_sight(world: &World) {
     ] {
         let tried = world.run(&["write", path, "x"]).await.stdout;
         assert!(
-            ["errno 1\n", "errno 13\n", "errno 30\n"].contains(&&*tried),
+            // Not every kernel has each of them.
+            ["errno 1\n", "errno 2\n", "errno 13\n", "errno 30\n"].contains(&&*tried),
             "{path}: {tried}"
         );
     }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 /// The program that is a shim and, in some tests, the agent that is killed.
 pub(crate) const CONTAINERS: &str = env!("CARGO_BIN_EXE_containers");
 /// No test's container runs for longer, however loaded the machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 pub(crate) const LIMITS: Limits = Limits {
     cpu_milli: 1000,
     memory_bytes: 128 << 20,
@@ -207,7 +207,7 @@ pub(crate) fn guest() -> &'static [u8] {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/guest.rs");
         let version = Digest::of(&std::fs::read(&source).unwrap()).hex();
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let built = folder.join(format!("guest-{}", &version[..16]));
+        let built = folder.join(format!("guest-{version}"));
         if !built.exists() {
             let temporary = folder.join(format!("guest-{}", std::process::id()));
             let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
