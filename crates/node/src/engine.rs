@@ -13,7 +13,7 @@ use commonware_consensus::{
         standard::{Deferred, Standard},
     },
     simplex::{
-        self, SkipBudget,
+        self,
         config::{Floor, ForwardPolicy, SkipPolicy},
         elector::RoundRobin,
     },
@@ -97,7 +97,7 @@ pub(crate) trait Net {
 /// Timeouts of a view.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
-    /// A leader that has proposed nothing by then is skipped; longer than the heartbeat.
+    /// A leader that has proposed nothing by then is skipped.
     pub(crate) leader: Duration,
     /// A view that is not certified by then is skipped.
     pub(crate) certification: Duration,
@@ -281,12 +281,10 @@ fn start_consensus<E: Env, N: Net>(
             page_cache,
             leader_timeout: timeouts.leader,
             certification_timeout: timeouts.certification,
-            timeout_retry: timeouts.leader,
+            timeout_retry: timeouts.leader / 2,
             view_retention: ViewDelta::new(VIEW_RETENTION),
-            skip: SkipPolicy::Enabled {
-                timeout: timeouts.certification * 2,
-                budget: SkipBudget::Participants,
-            },
+            // An idle leader is no reason to skip it: it has nothing to propose.
+            skip: SkipPolicy::Disabled,
             fetch_timeout: NZDuration!(FETCH_TIMEOUT),
             fetch_retry_delay: FETCH_TIMEOUT,
             forward: ForwardPolicy::Disabled,

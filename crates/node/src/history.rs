@@ -125,16 +125,30 @@ pub(crate) struct History {
     readers: Arc<Mutex<Vec<Connection>>>,
 }
 
-struct Write {
-    block: Arc<FinalBlock>,
-    done: oneshot::Sender<Result<(), HistoryError>>,
+enum Write {
+    Block(Arc<FinalBlock>, oneshot::Sender<Result<(), HistoryError>>),
+    Stop,
+}
+
+/// The writer's thread, to be joined once nothing is written any more.
+pub(crate) struct Writer {
+    thread: thread::JoinHandle<()>,
+    writes: mpsc::Sender<Write>,
+}
+
+impl Writer {
+    /// Stops the writer and waits until the database is closed.
+    pub(crate) fn stop(self) {
+        // A writer that is gone already needs no word; one that panicked has been heard of by who waited for it.
+        drop(self.writes.blocking_send(Write::Stop));
+        drop(self.thread.join());
+    }
 }
 
 impl History {
     /// Opens the database, made empty when it is new or of another version, and starts its writer.
     ///
-    /// The thread ends when the last [`History`] is dropped.
-    pub(crate) fn open(path: &Path) -> Result<(Self, thread::JoinHandle<()>), HistoryError> {
+    pub(crate) fn open(path: &Path) -> Result<(Self, Writer), HistoryError> {
         let connection = match prepare(path)? {
             Prepared::Ready(connection) => connection,
             Prepared::OtherVersion => {
@@ -150,10 +164,14 @@ impl History {
             }
         };
         let (writes, receiver) = mpsc::channel(WRITES_MAX);
-        let writer = thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || write_all(connection, receiver))
             .map_err(|_| HistoryError::Stopped)?;
+        let writer = Writer {
+            thread,
+            writes: writes.clone(),
+        };
         let history = Self {
             path: path.into(),
             writes,
@@ -166,7 +184,7 @@ impl History {
     pub(crate) async fn append(&self, block: Arc<FinalBlock>) -> Result<(), HistoryError> {
         let (done, written) = oneshot::channel();
         self.writes
-            .send(Write { block, done })
+            .send(Write::Block(block, done))
             .await
             .map_err(|_| HistoryError::Stopped)?;
         written.await.map_err(|_| HistoryError::Stopped)?
@@ -464,7 +482,7 @@ fn open_reader(path: &Path) -> Result<Connection, HistoryError> {
 }
 
 fn write_all(mut db: Connection, mut writes: mpsc::Receiver<Write>) {
-    while let Some(Write { block, done }) = writes.blocking_recv() {
+    while let Some(Write::Block(block, done)) = writes.blocking_recv() {
         // An asker that went away loses only the answer.
         drop(done.send(write_block(&mut db, &block)));
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use commonware_consensus::types::Height;
+use commonware_consensus::{marshal::Identifier, types::Height};
 use commonware_cryptography::Digestible as _;
 use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
 use futures::future::select_all;
@@ -36,10 +36,12 @@ use crate::{
 
 /// Shortest time between two blocks: lets transactions gather while the disk writes the last block.
 const INTERVAL_MIN: Duration = Duration::from_millis(2);
-/// A view without a proposal by then is given up; well above the heartbeat.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A view that was not certified by then is given up.
-const CERTIFICATION_TIMEOUT: Duration = Duration::from_mins(1);
+/// A view without a proposal by then is given up. An idle network spends several views on each heartbeat; that is the
+/// price of a short stall after a crash (see the next one), and costs a millisecond a view.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A view that was not certified by then is given up. This is how long a validator stalls that was killed between its
+/// vote and the certificate: the engine does not count its own vote again.
+const CERTIFICATION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Threads of the engine: consensus, store and execution of one validator keep about one busy.
 const ENGINE_THREADS: usize = 2;
 /// Threads for the engine's file accesses; the rest queue.
@@ -73,9 +75,6 @@ pub enum StartError {
     /// The history.
     #[error(transparent)]
     History(#[from] HistoryError),
-    /// The heartbeat is too long.
-    #[error("the network's heartbeat must be shorter than {} s", LEADER_TIMEOUT.as_secs())]
-    Heartbeat,
     /// The stored state.
     #[error("the stored state could not be loaded")]
     Load(#[from] LoadError),
@@ -120,9 +119,6 @@ impl Node {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let folder = Folder::open(&config.folder, config.genesis.as_ref())?;
         let heartbeat = Duration::from_millis(folder.genesis.params.heartbeat.millis());
-        if heartbeat >= LEADER_TIMEOUT {
-            return Err(StartError::Heartbeat);
-        }
         let keys = Keys::load_or_make(&folder.keys())?;
         // Refused here, so that a bad document is an error and not a panic of the engine.
         drop(Market::genesis(&folder.genesis)?);
@@ -146,9 +142,8 @@ impl Node {
             .name("engine".to_owned())
             .spawn(move || {
                 let outcome = run.block(ready);
+                writer.stop();
                 ended.send_replace(Some(outcome));
-                // The writer ends when the last handle to the history does; handles may outlive the node.
-                drop(writer);
             })
             .map_err(StartError::Thread)?;
         let handle = Handle {
@@ -278,18 +273,27 @@ impl Run {
                 return ended;
             }
         };
+        let caught_up = catch_up(blocks.clone(), ledger.clone());
         let executing = spawn_executor(&context, base, executor, requests, ledger.pool().clone());
         let proving = context
             .child("proofs")
             .spawn(move |_| proofs::run(databases, blocks, proofs));
-        drop(ready.send(Ok(())));
         let mut all = handles;
         all.extend([executing, proving]);
+        let mut any = select_all(all);
+        let failed = |(result, at, _)| Ended::Failed {
+            why: format!("actor {at} ended: {result:?}"),
+        };
         let ended = tokio::select! {
+            () = caught_up => {
+                drop(ready.send(Ok(())));
+                tokio::select! {
+                    _ = stopped.wait_for(|stop| *stop) => Ended::Stopped,
+                    one = &mut any => failed(one),
+                }
+            }
             _ = stopped.wait_for(|stop| *stop) => Ended::Stopped,
-            (result, at, _) = select_all(all) => Ended::Failed {
-                why: format!("actor {at} ended: {result:?}"),
-            },
+            one = &mut any => failed(one),
         };
         // Actors that watch for it flush; the rest is safe to cut off at any instant.
         drop(context.stop(0, Some(STOP_MAX / 2)).await);
@@ -328,6 +332,16 @@ fn setup(
             certification: CERTIFICATION_TIMEOUT,
         },
     }
+}
+
+/// Waits until every block that was final before the start is followed.
+///
+/// After a crash the newest ones are delivered again; who is let in before would be told nonces that are used up.
+async fn catch_up(blocks: Blocks, ledger: Ledger) {
+    let latest = blocks.get_info(Identifier::Latest).await;
+    let latest = latest.map_or(0, |(height, _)| height.get());
+    // The ledger outlives this wait, so it cannot fail.
+    drop(ledger.head().wait_for(|head| head.height >= latest).await);
 }
 
 fn spawn_executor(

@@ -16,7 +16,7 @@ use std::{
 use market::codec::TxId;
 use node::{Filter, Handle, PAGE_MAX};
 
-use crate::world::{PATIENCE, account, apply, fixed_key, included, issue, start, transfer};
+use crate::world::{PATIENCE, account, fixed_key, included, open_accounts, start, transfer};
 
 /// Where the child finds its folder.
 const FOLDER: &str = "TRADEWIND_TEST_FOLDER";
@@ -24,6 +24,8 @@ const FOLDER: &str = "TRADEWIND_TEST_FOLDER";
 const KILLS: u32 = 15;
 /// Transfers that the child keeps under way, so that blocks hold several.
 const PIPELINE: u64 = 8;
+/// What the receiving account was opened with.
+const OPENED: u64 = 1_000_000_000;
 /// Each moves this much.
 const MICROS: u64 = 1_000;
 
@@ -36,9 +38,7 @@ async fn child() {
     let node = start(Path::new(&folder)).await;
     let handle = node.handle();
     let (alice, bob) = (fixed_key(1), fixed_key(2));
-    if handle.next_nonce(&market::PublicKey::of(&alice)).is_err() {
-        apply(&handle, issue(0, account(&alice), 1_000)).await;
-    }
+    open_accounts(&handle, &[&alice, &bob]).await;
     let mut nonce = handle.next_nonce(&market::PublicKey::of(&alice)).unwrap();
     println!("ready {nonce}");
     loop {
@@ -131,13 +131,13 @@ async fn killed_at_any_instant_no_final_transaction_is_lost_or_applied_twice() {
         let found = found.unwrap_or_else(|| panic!("final transfer {nonce} was lost"));
         assert_eq!((found.nonce, &found.result), (*nonce, &Ok(())));
     }
-    require_each_once(&handle).await;
+    require_each_once(&handle);
     require_history_without_gaps(&handle).await;
     node.stop().await.unwrap();
 }
 
 /// The next nonce, the money that arrived, and the transfers in the history are one number.
-async fn require_each_once(handle: &Handle) {
+fn require_each_once(handle: &Handle) {
     let (alice, bob) = (fixed_key(1), fixed_key(2));
     let sent = handle.next_nonce(&market::PublicKey::of(&alice)).unwrap();
     let arrived = handle.read(|market| {
@@ -146,7 +146,7 @@ async fn require_each_once(handle: &Handle) {
             .map(|bob| bob.available.micros());
         bob.unwrap_or(0)
     });
-    assert_eq!(arrived, sent * MICROS);
+    assert_eq!(arrived, OPENED + sent * MICROS);
     println!("{sent} transfers are in the ledger");
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::world::{account, apply, fixed_key, included, issue, start, transfer};
+use crate::world::{account, apply, fixed_key, included, open_accounts, start, transfer};
 
 fn cpu_and_rss() -> (Duration, u64) {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
@@ -27,13 +27,13 @@ async fn idle_and_finality() {
     let node = start(folder.path()).await;
     let handle = node.handle();
     let (alice, bob) = (fixed_key(1), fixed_key(2));
-    apply(&handle, issue(0, account(&alice), 1_000)).await;
+    open_accounts(&handle, &[&alice, &bob]).await;
     let before = cpu_and_rss();
     tokio::time::sleep(Duration::from_secs(20)).await;
     let after = cpu_and_rss();
     println!(
         "idle: {:?} cpu in 20 s, rss {} MiB",
-        after.0 - before.0,
+        after.0.saturating_sub(before.0),
         after.1 >> 20
     );
     let mut times = Vec::new();
@@ -59,7 +59,7 @@ async fn idle_and_finality() {
     println!(
         "2000 final in {:?}, cpu {:?}, last in block {}, rss {} MiB",
         at.elapsed(),
-        cpu_and_rss().0 - before,
+        cpu_and_rss().0.saturating_sub(before),
         at_block.height,
         cpu_and_rss().1 >> 20
     );

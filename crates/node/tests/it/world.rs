@@ -115,3 +115,14 @@ pub(crate) async fn included(handle: &Handle, id: &TxId) -> Included {
 pub(crate) fn fixed_key(number: u8) -> SigningKey {
     SigningKey::from_bytes(&[100 + number; 32])
 }
+
+/// Opens accounts with 1,000 dollars each, unless they are open.
+pub(crate) async fn open_accounts(handle: &Handle, keys: &[&SigningKey]) {
+    for key in keys {
+        let is_open = handle.read(|market| market.account(account(key)).is_some());
+        if !is_open {
+            let nonce = handle.next_nonce(&PublicKey::of(&treasurer())).unwrap();
+            apply(handle, issue(nonce, account(key), 1_000)).await;
+        }
+    }
+}
