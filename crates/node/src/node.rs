@@ -284,16 +284,19 @@ impl Run {
         let failed = |(result, at, _)| Ended::Failed {
             why: format!("actor {at} ended: {result:?}"),
         };
-        let ended = tokio::select! {
-            () = caught_up => {
-                drop(ready.send(Ok(())));
-                tokio::select! {
-                    _ = stopped.wait_for(|stop| *stop) => Ended::Stopped,
-                    one = &mut any => failed(one),
-                }
+        let early = tokio::select! {
+            () = caught_up => None,
+            _ = stopped.wait_for(|stop| *stop) => Some(Ended::Stopped),
+            one = &mut any => Some(failed(one)),
+        };
+        let ended = if let Some(ended) = early {
+            ended
+        } else {
+            drop(ready.send(Ok(())));
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => Ended::Stopped,
+                one = &mut any => failed(one),
             }
-            _ = stopped.wait_for(|stop| *stop) => Ended::Stopped,
-            one = &mut any => failed(one),
         };
         // Actors that watch for it flush; the rest is safe to cut off at any instant.
         drop(context.stop(0, Some(STOP_MAX / 2)).await);
