@@ -466,8 +466,12 @@ impl Indexed for Job {
 
 impl Indexed for Order {
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
-        let timer = |o: &Self| (Clock::Block, o.expires_at, Timer::OrderExpire(o.id));
-        index.time(old.map(timer), new.map(timer));
+        // An order that was never compared is compared first, even if it waits for no time at all.
+        let timer = |o: &Self| {
+            o.waiting
+                .then_some((Clock::Block, o.expires_at, Timer::OrderExpire(o.id)))
+        };
+        index.time(old.and_then(timer), new.and_then(timer));
         let closing = |o: &Self| (!o.waiting).then_some((o.closes_at, o.seq, o.id));
         let waiting = |o: &Self| o.waiting.then_some((o.seq, o.id));
         swap(

@@ -9,9 +9,10 @@
 
 use crate::{
     demand::{auction, job, lease, order},
+    ids::OrderId,
     index::{Clock, Timer},
     money::{settle, treasury},
-    records::Retry,
+    records::{EndReason, Retry},
     state::Market,
     supply::{machine, offer},
     units::Timestamp,
@@ -31,11 +32,24 @@ pub(crate) fn end_block(m: &mut Market) {
     for _ in 0..bound {
         let first = m.index.closing.first().copied();
         match first {
-            Some((at, _, id)) if at <= m.time() => auction::compare(m, id),
+            Some((at, _, id)) if at <= m.time() => close_window(m, id),
             Some(_) | None => break,
         }
     }
     m.refresh();
+}
+
+/// Compares an order whose window has closed, unless a halt outlasted it. One that waits for no time leaves at once.
+fn close_window(m: &mut Market, id: OrderId) {
+    let Some(expires_at) = m.order(id).map(|o| o.expires_at) else {
+        return;
+    };
+    if expires_at >= m.time() {
+        auction::compare(m, id);
+    }
+    if expires_at <= m.time() {
+        order::expire(m, id);
+    }
 }
 
 /// Returns the timer that has been due longest.
@@ -54,7 +68,7 @@ fn fire(m: &mut Market, timer: Timer) {
         Timer::LeaseSuspect(id) => lease::suspect(m, id),
         Timer::LeaseLost(id) => lease::lost(m, id),
         Timer::LeaseStart(id) => {
-            let ending = lease::Ending::now(m, crate::records::EndReason::StartTimeout);
+            let ending = lease::Ending::now(m, EndReason::StartTimeout);
             lease::end(m, id, ending);
         }
         Timer::LeaseLimit(id) => lease::limit_due(m, id),
@@ -75,7 +89,7 @@ fn retry_waiting(m: &mut Market, bound: u32) {
         return;
     };
     for _ in 0..bound {
-        let none = crate::ids::OrderId::from_bytes([0; 16]);
+        let none = OrderId::from_bytes([0; 16]);
         let next = m.index.waiting.range((from, none)..).next().copied();
         let Some((seq, id)) = next else {
             let again = m.system.retry.again && !m.index.waiting.is_empty();

@@ -593,7 +593,7 @@ fn invariants_hold_and_the_auditor_agrees_over_random_histories() {
                 let code = receipt.result.as_ref().map_or_else(Reject::code, |()| "ok");
                 *rejects.entry(code).or_default() += 1;
             }
-            if history.m().height().number() % CHECK_EVERY == 0 {
+            if history.m().height().number().is_multiple_of(CHECK_EVERY) {
                 let checked = invariants::check(history.m());
                 checked
                     .unwrap_or_else(|e| panic!("seed {seed}, block {}: {e}", history.m().height()));

@@ -1,4 +1,13 @@
 //! Tests of the exchange as a state machine: no clock, no IO.
+#![expect(clippy::too_many_lines, reason = "a table of cases is clearer whole")]
+#![expect(
+    clippy::redundant_clone,
+    reason = "every case of a table is made alike"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "calls and reasons are written in place"
+)]
 
 mod auditor;
 mod ends;
@@ -6,4 +15,5 @@ mod golden;
 mod history;
 mod matching;
 mod rejects;
+mod units;
 mod world;

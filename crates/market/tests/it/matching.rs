@@ -465,3 +465,34 @@ fn an_image_may_make_the_start_deadline_longer_but_not_endless() {
     );
     assert_eq!(start_by(&w, id), secs(60 + 7_200));
 }
+
+#[test]
+fn an_order_that_waits_for_no_time_is_placed_at_once_or_never() {
+    let mut w = world();
+    let now_or_never = JobSpec {
+        wait_max: Millis::ZERO,
+        ..job(10)
+    };
+    let id = w.job(TENANT, now_or_never.clone());
+    assert_eq!(w.job_end(id), JobEnd::NoMatch);
+    let machine = supply(&mut w, A, 21, 1, 2);
+    let id = w.job(TENANT, now_or_never);
+    assert_eq!(machine_of(&w, id), machine);
+}
+
+#[test]
+fn an_order_that_expired_in_a_halt_is_not_placed_after_it() {
+    let mut w = world();
+    let machine = supply(&mut w, A, 21, 1, 2);
+    let id = w.job(
+        TENANT,
+        JobSpec {
+            window: secs(5),
+            wait_max: secs(30),
+            ..job(10)
+        },
+    );
+    w.block(secs(60), vec![]);
+    assert_eq!(w.job_end(id), JobEnd::NoMatch);
+    assert_eq!(w.m.leases_on(machine).count(), 0);
+}

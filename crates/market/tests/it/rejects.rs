@@ -1,6 +1,6 @@
 //! Every reason to say no, each from the shortest story that leads to it; none changes more than the nonce.
 
-use market::*;
+use market::{reject::FieldName as F, *};
 
 use crate::world::*;
 
@@ -136,9 +136,7 @@ fn roles_are_enforced() {
             budget: None,
             expires_at: None,
         },
-        Reject::BadField {
-            field: reject::FieldName::Role,
-        },
+        Reject::BadField { field: F::Role },
     );
 }
 
@@ -458,14 +456,14 @@ fn offers_are_checked() {
                 term_max: secs(8),
                 ..good.clone()
             },
-            field(reject::FieldName::Term),
+            field(F::Term),
         ),
         (
             OfferTerms {
                 preempt_notice: secs(3_601),
                 ..good.clone()
             },
-            field(reject::FieldName::Grace),
+            field(F::Grace),
         ),
         (
             OfferTerms {
@@ -486,9 +484,7 @@ fn offers_are_checked() {
                 sla: SlaClass::P999,
                 ..good.clone()
             },
-            Reject::Unsupported {
-                field: reject::FieldName::Sla,
-            },
+            Reject::Unsupported { field: F::Sla },
         ),
     ] {
         s.no(PROVIDER, Tx::PlaceOffer(terms), why);
@@ -537,7 +533,6 @@ fn live_things_are_bounded_per_account() {
 #[test]
 fn job_specifications_are_checked() {
     let mut s = scene();
-    use reject::FieldName as F;
     let good = spot(1);
     let needs = |change: fn(&mut Requirement)| {
         let mut spec = good.clone();
