@@ -1,1 +1,30 @@
-//! HTTP on one port: REST, events.
+//! HTTP on one port: what a node tells and takes, for people and programs.
+//!
+//! The gateway reads the final ledger and passes signed transactions on; it holds no key that could spend. It reaches
+//! the node only through [`node::Handle`], and everything it answers is a view or a problem of the `api` crate.
+//!
+//! ```text
+//!  request ─► connections (bounded, head deadline) ─► guard (request id, deadline, in-flight bound)
+//!          ─► route ─► parse ─► reads (final ledger) ─► view
+//!                         └──► node (submit, receipt, events, proof)   any error ─► refusal ─► problem+json
+//! ```
+//!
+//! # Map
+//! - [`serve`], [`Config`], [`Server`]: the way in
+//! - [`Keeper`]: holds encrypted manifests and hands them to the machines of live leases
+//! - `routes`: one file a noun; `reads`: views of ledger records; `parse`: ids, queries and bodies; `guard`: what
+//!   surrounds every request; `refusal`: errors as problems; `stream`: server-sent events
+#![forbid(unsafe_code)]
+
+mod guard;
+mod keeper;
+mod parse;
+mod reads;
+mod refusal;
+mod routes;
+mod server;
+mod stall;
+mod stream;
+
+pub use keeper::{Keeper, KeeperConfig, KeeperError};
+pub use server::{Config, ServeError, Server, serve};
