@@ -1,1 +1,23 @@
 //! A provider: a pure core and the driver around it.
+//!
+//! # Map
+//! - what decides, without IO and clock: [`core`], [`beats`], [`pricing`]
+//! - what the machine has: [`inventory`]
+//! - what survives a restart: [`journal`]
+//! - what acts: [`run`] (in `driver`), `logs`, `submit`
+//! - what a provider does once: [`setup`]
+#![forbid(unsafe_code)]
+
+pub mod beats;
+pub mod core;
+mod driver;
+pub mod inventory;
+pub mod journal;
+mod logs;
+pub mod pricing;
+pub mod setup;
+mod submit;
+
+pub use driver::{Config, RunError, run};
+pub use inventory::probe_gpus_main;
+pub use submit::{SubmitError, Submitter};

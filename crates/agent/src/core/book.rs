@@ -1,0 +1,124 @@
+//! What a machine remembers of its leases.
+
+use std::collections::BTreeMap;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use market::{LeaseId, Millis, Outcome, Timestamp};
+use runtime::Blame;
+
+/// Transient failures of one lease that are worth another try; with [`backoff`] they span about half a minute.
+pub(super) const TRIES_MAX: u32 = 12;
+/// First pause after a transient failure: a keeper may hear of the award a moment after the machine.
+const BACKOFF_FIRST: Millis = Millis::from_millis(50);
+/// Longest pause: start deadlines are about a minute.
+const BACKOFF_MAX: Millis = Millis::from_millis(5_000);
+
+/// Everything remembered, by lease.
+pub type Book = BTreeMap<LeaseId, Record>;
+
+/// What is remembered of one lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// What survives a restart: it is on disk before it is acted on.
+    pub kept: Kept,
+    /// What is under way.
+    pub busy: Option<Step>,
+    /// Whether the manifest is here.
+    pub manifest: bool,
+    /// Whether the image is in the store.
+    pub image: bool,
+    /// Whether a report is on its way.
+    pub reporting: bool,
+    /// When an unanswered report may be sent again.
+    pub report_again_at: Option<Timestamp>,
+    /// Whether the runtime must be asked before anything is concluded.
+    pub look: bool,
+    /// Transient failures since the last success.
+    pub failures: u32,
+    /// When the failed step may be tried again.
+    pub retry_at: Option<Timestamp>,
+    /// Who is to blame that it cannot be started.
+    pub verdict: Option<Blame>,
+    /// When it was last seen running.
+    pub alive_at: Option<Timestamp>,
+}
+
+/// What of a record survives a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Kept {
+    /// When the start was about to be made.
+    pub started: Option<Timestamp>,
+    /// When and why the workload was asked to end.
+    pub stop: Option<StopMark>,
+    /// The end as it will be, or was, reported.
+    pub ended: Option<(Timestamp, Outcome)>,
+    /// Whether the ledger has answered the ready report.
+    pub ready_settled: bool,
+    /// Whether the ledger has answered the end report.
+    pub ended_settled: bool,
+}
+
+/// When a workload was asked to end because the lease is being taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct StopMark {
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Something under way for a lease; one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named for the actions")]
+pub enum Step {
+    FetchManifest,
+    Prepare,
+    Start,
+    Stop,
+    Remove,
+    Look,
+}
+
+impl Record {
+    /// Returns the record as it is after a restart.
+    pub fn restored(kept: Kept) -> Self {
+        Self {
+            kept,
+            ..Self::default()
+        }
+    }
+
+    /// Notes that a step succeeded.
+    pub fn step_done(&mut self, step: Step) {
+        self.busy = None;
+        self.failures = 0;
+        self.retry_at = None;
+        match step {
+            Step::FetchManifest => self.manifest = true,
+            Step::Prepare => self.image = true,
+            Step::Start | Step::Stop | Step::Remove | Step::Look => {}
+        }
+    }
+
+    /// Notes that a step failed; a transient failure becomes the provider's after [`TRIES_MAX`].
+    pub fn step_failed(&mut self, step: Step, blame: Blame, now: Timestamp) {
+        self.busy = None;
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now.after(backoff(self.failures)));
+        let launching = matches!(step, Step::FetchManifest | Step::Prepare | Step::Start);
+        let final_blame = match blame {
+            Blame::Transient if self.failures <= TRIES_MAX => None,
+            Blame::Transient => Some(Blame::Provider),
+            blame => Some(blame),
+        };
+        if launching {
+            self.verdict = final_blame;
+        }
+    }
+}
+
+/// Returns the pause after the `failures`-th failure in a row: doubling, bounded.
+pub fn backoff(failures: u32) -> Millis {
+    let doubled = BACKOFF_FIRST
+        .millis()
+        .saturating_mul(1 << failures.saturating_sub(1).min(16));
+    Millis::from_millis(doubled).min(BACKOFF_MAX)
+}

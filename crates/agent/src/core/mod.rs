@@ -1,0 +1,327 @@
+//! What a machine must do next, as a pure function.
+//!
+//! [`reconcile`] compares what the ledger wants ([`View`]) with what the runtime shows ([`Seen`]) and what this machine
+//! remembers ([`Book`]), and names the next [`Action`] of each lease. A restart is the same code path as any event: the
+//! driver looks again and asks again.
+//!
+//! The rules
+//! - Only the ledger ends a lease. While it cannot be reached, workloads go on, up to the instant that they are funded
+//!   for. (A job's `on_partition: pause` needs a runtime that can pause; none of ours can yet, so it goes on as well.)
+//! - A lease's id is the fencing token of its workload: the mark "started" is on disk before the start, and what was
+//!   started and is gone is reported as lost, never started again.
+//! - A workload is stopped only when the ledger, verified, has said that its lease is over (an end is final), or takes it
+//!   back with notice; or when its own limit is reached. Silence of the ledger stops nothing.
+//! - The instants reported are those that the runtime's shim recorded, not those at which the agent noticed.
+
+mod action;
+mod book;
+mod view;
+
+#[cfg(test)]
+mod interleavings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use market::{LeaseId, Millis, Outcome, Timestamp};
+use runtime::{Blame, Exit, Status};
+
+pub use action::{Action, Plan, Report, StopWhy};
+pub use book::{Book, Kept, Record, Step, StopMark, backoff};
+pub use view::{Answer, Freshness, Phase, View, Wanted};
+
+/// How long a workload whose lease is over may take to end after it was asked to. Nobody pays for it.
+pub const END_GRACE: Duration = Duration::from_secs(10);
+/// A workload that got notice is killed this long before the lease is taken back, so that the report arrives in time.
+const NOTICE_MARGIN: Millis = Millis::from_millis(1_000);
+/// Longest notice turned into a grace: a runtime call must not wait for days.
+const NOTICE_MAX: Millis = Millis::from_secs(3_600);
+
+/// What the runtime shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Not looked yet: nothing may be concluded from a container's absence.
+    NotYet,
+    /// Every container whose name is a lease id.
+    Listed(BTreeMap<LeaseId, Status>),
+}
+
+/// Returns the next action of every lease, and when to ask again if nothing happens before.
+pub fn reconcile(view: &View, seen: &Seen, book: &Book, now: Timestamp) -> Plan {
+    let Seen::Listed(containers) = seen else {
+        return Plan::default();
+    };
+    let mut plan = Plan::default();
+    let leases: BTreeSet<LeaseId> = view
+        .leases
+        .keys()
+        .chain(containers.keys())
+        .chain(book.keys())
+        .copied()
+        .collect();
+    let nothing = Record::default();
+    for lease in leases {
+        let case = Case {
+            lease,
+            wanted: view.leases.get(&lease),
+            freshness: view.freshness,
+            seen: containers.get(&lease),
+            record: book.get(&lease).unwrap_or(&nothing),
+            known: book.contains_key(&lease),
+            now,
+        };
+        case.decide(&mut plan);
+    }
+    plan
+}
+
+/// Returns the leases that a beat made now names: their workload runs and no end was reported.
+pub fn running(seen: &Seen, book: &Book) -> Vec<LeaseId> {
+    let Seen::Listed(containers) = seen else {
+        return Vec::new();
+    };
+    let runs = |(lease, status): (&LeaseId, &Status)| {
+        let ended = book.get(lease).is_some_and(|r| r.kept.ended.is_some());
+        (matches!(status, Status::Running { .. }) && !ended).then_some(*lease)
+    };
+    containers.iter().filter_map(runs).collect()
+}
+
+/// One lease, with everything that bears on it.
+struct Case<'a> {
+    lease: LeaseId,
+    wanted: Option<&'a Wanted>,
+    freshness: Freshness,
+    seen: Option<&'a Status>,
+    record: &'a Record,
+    known: bool,
+    now: Timestamp,
+}
+
+impl Case<'_> {
+    fn decide(&self, plan: &mut Plan) {
+        if self.record.look {
+            self.unless_busy(plan, Action::Look { lease: self.lease });
+            return;
+        }
+        match self.wanted.map(|w| (w, w.phase)) {
+            // Nothing verified is known of it: it stays as it is.
+            None => {}
+            // An end is final: a verified word of it holds, however long ago it came.
+            Some((_, Phase::Ended)) => self.clear(plan),
+            Some((wanted, _)) => self.serve(wanted, plan),
+        }
+    }
+
+    /// The ledger has ended the lease: leave nothing behind.
+    fn clear(&self, plan: &mut Plan) {
+        let lease = self.lease;
+        match (self.record.busy, self.seen) {
+            (Some(Step::FetchManifest | Step::Prepare), _) => plan.act(Action::Abandon { lease }),
+            (_, Some(status)) if status.is_final() => {
+                self.unless_busy(plan, Action::Remove { lease });
+            }
+            (_, Some(_)) => self.unless_busy(
+                plan,
+                Action::Stop {
+                    lease,
+                    grace: END_GRACE,
+                    why: StopWhy::LedgerEnded,
+                },
+            ),
+            (None, None) if self.known => plan.act(Action::Forget { lease }),
+            (_, None) => {}
+        }
+    }
+
+    /// The lease is live.
+    fn serve(&self, wanted: &Wanted, plan: &mut Plan) {
+        if let Some((at, outcome)) = self.record.kept.ended {
+            self.report(plan, Report::Ended { at, outcome });
+            if self.seen.is_some_and(|s| !s.is_final()) {
+                self.stop(plan, END_GRACE, StopWhy::Over);
+            }
+            return;
+        }
+        match self.seen {
+            None if self.record.kept.started.is_some() => {
+                if self.record.busy.is_none() {
+                    self.end(plan, self.last_alive(), Outcome::Lost);
+                }
+            }
+            None | Some(Status::Created) => self.launch(wanted, plan),
+            Some(Status::Starting) => {}
+            Some(Status::Running { started_at_ms }) => {
+                let started = Timestamp::from_unix_millis(*started_at_ms);
+                self.report_ready(wanted, started, plan);
+                self.watch(wanted, started, plan);
+            }
+            Some(Status::Exited(exit)) => {
+                let started = Timestamp::from_unix_millis(exit.started_at_ms);
+                self.report_ready(wanted, started, plan);
+                self.ended(wanted, exit, plan);
+            }
+            Some(Status::Failed { blame, .. }) => {
+                let outcome = match (self.record.kept.stop, blame) {
+                    (Some(_), _) => Outcome::Stopped,
+                    (None, Blame::Tenant) => Outcome::ImageError,
+                    (None, Blame::Provider | Blame::Transient) => Outcome::Lost,
+                };
+                self.end(plan, self.now, outcome);
+            }
+            Some(Status::Lost { started_at_ms, .. }) => {
+                if let Some(started) = started_at_ms {
+                    self.report_ready(wanted, Timestamp::from_unix_millis(*started), plan);
+                }
+                self.end(plan, self.last_alive(), Outcome::Lost);
+            }
+        }
+    }
+
+    /// Brings the workload up, one step at a time.
+    fn launch(&self, wanted: &Wanted, plan: &mut Plan) {
+        let lease = self.lease;
+        if self.record.busy.is_some() {
+            return;
+        }
+        if self.record.kept.stop.is_some() {
+            self.end(plan, self.now, Outcome::Stopped);
+            return;
+        }
+        if let Some(blame) = self.record.verdict {
+            let outcome = match blame {
+                Blame::Tenant => Outcome::ImageError,
+                Blame::Provider | Blame::Transient => Outcome::Lost,
+            };
+            self.end(plan, self.now, outcome);
+            return;
+        }
+        // Deadlines of a start run on chain time, which only the ledger knows; while it answers, its word decides.
+        let too_late = matches!(wanted.phase, Phase::Awarded { start_by } if start_by <= self.now);
+        if too_late && self.freshness != Freshness::Fresh {
+            return;
+        }
+        // A lease that the ledger saw running, but that this machine never started, was another life of this machine.
+        if !matches!(wanted.phase, Phase::Awarded { .. }) {
+            self.end(plan, self.last_alive(), Outcome::Lost);
+            return;
+        }
+        if self.seen.is_some() {
+            self.unless_busy(plan, Action::Start { lease });
+        } else if !self.record.manifest {
+            self.unless_busy(plan, Action::FetchManifest { lease });
+        } else if !self.record.image {
+            self.unless_busy(plan, Action::Prepare { lease });
+        } else {
+            self.unless_busy(plan, Action::Start { lease });
+        }
+    }
+
+    /// The workload runs: it ends at its limit, or with notice, and not otherwise.
+    fn watch(&self, wanted: &Wanted, started: Timestamp, plan: &mut Plan) {
+        let limit = wanted.limit(started);
+        if limit <= self.now {
+            self.stop(plan, END_GRACE, StopWhy::Limit);
+            return;
+        }
+        plan.wake(limit);
+        match wanted.phase {
+            Phase::Paused => self.stop(plan, END_GRACE, StopWhy::Limit),
+            Phase::Preempting { stop_by, .. } => {
+                let from = stop_by.before(wanted.notice);
+                if from <= self.now {
+                    self.stop(plan, self.grace_until(stop_by), StopWhy::Notice);
+                } else {
+                    plan.wake(from);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn ended(&self, wanted: &Wanted, exit: &Exit, plan: &mut Plan) {
+        let at = Timestamp::from_unix_millis(exit.ended_at_ms);
+        let limit = wanted.limit(Timestamp::from_unix_millis(exit.started_at_ms));
+        let given_notice = self.record.kept.stop.is_some_and(|mark| mark.at <= at);
+        if limit <= at {
+            self.end(plan, limit, Outcome::LimitReached);
+        } else if given_notice {
+            self.end(plan, at, Outcome::Stopped);
+        } else {
+            let outcome = Outcome::Exited {
+                code: exit.code,
+                out_of_memory: exit.oom,
+            };
+            self.end(plan, at, outcome);
+        }
+    }
+
+    fn report_ready(&self, wanted: &Wanted, at: Timestamp, plan: &mut Plan) {
+        if matches!(wanted.phase, Phase::Awarded { .. }) && !self.record.kept.ready_settled {
+            self.report(plan, Report::Ready { at });
+        }
+    }
+
+    /// Reports the end, once the ready report before it has been settled.
+    fn end(&self, plan: &mut Plan, at: Timestamp, outcome: Outcome) {
+        self.report(plan, Report::Ended { at, outcome });
+    }
+
+    fn report(&self, plan: &mut Plan, report: Report) {
+        let settled = match report {
+            Report::Ready { .. } => self.record.kept.ready_settled,
+            Report::Ended { .. } => self.record.kept.ended_settled,
+        };
+        let before = plan.reports(self.lease);
+        if settled || self.record.reporting || before {
+            return;
+        }
+        if let Some(at) = self.record.report_again_at
+            && at > self.now
+        {
+            plan.wake(at);
+            return;
+        }
+        plan.act(Action::Report {
+            lease: self.lease,
+            report,
+        });
+    }
+
+    fn stop(&self, plan: &mut Plan, grace: Duration, why: StopWhy) {
+        let lease = self.lease;
+        self.unless_busy(plan, Action::Stop { lease, grace, why });
+    }
+
+    /// Plans `action`, unless a step is under way or the last failure is too recent.
+    fn unless_busy(&self, plan: &mut Plan, action: Action) {
+        if self.record.busy.is_some() {
+            return;
+        }
+        match self.record.retry_at {
+            Some(at) if at > self.now => plan.wake(at),
+            _ => plan.act(action),
+        }
+    }
+
+    fn grace_until(&self, stop_by: Timestamp) -> Duration {
+        let left = stop_by
+            .before(NOTICE_MARGIN)
+            .since(self.now)
+            .min(NOTICE_MAX);
+        Duration::from_millis(left.millis())
+    }
+
+    fn last_alive(&self) -> Timestamp {
+        let started = match self.seen {
+            Some(Status::Lost {
+                started_at_ms: Some(ms),
+                ..
+            }) => Some(Timestamp::from_unix_millis(*ms)),
+            _ => self.record.kept.started,
+        };
+        self.record.alive_at.or(started).unwrap_or(self.now)
+    }
+}
