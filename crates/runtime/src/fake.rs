@@ -241,6 +241,10 @@ impl Runtime for Fake {
         .await
     }
 
+    async fn forget_images(&self, _keep: &[Digest]) -> Result<()> {
+        Ok(())
+    }
+
     async fn create(&self, id: &ContainerId, spec: &ContainerSpec) -> Result<()> {
         self.call(Operation::Create, |world| {
             if let Some(known) = world.containers.get(id) {
@@ -348,5 +352,66 @@ impl Runtime for Fake {
             }
             changed.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Limits;
+
+    fn spec() -> ContainerSpec {
+        let limits = Limits {
+            cpu_milli: 1000,
+            memory_bytes: 1 << 30,
+            pids: 10,
+        };
+        ContainerSpec::new(Digest::of(b"image"), limits)
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_changes_the_world_and_a_failure_does_not() {
+        let fake = Fake::new();
+        let id = ContainerId::new("a").unwrap();
+        fake.put_fault(Operation::Create, Fault::Fails(Blame::Transient));
+        fake.put_fault(Operation::Create, Fault::FailsAfter(Blame::Provider));
+        assert_eq!(
+            fake.create(&id, &spec()).await.unwrap_err().blame(),
+            Blame::Transient
+        );
+        assert!(fake.status(&id).await.is_err());
+        assert_eq!(
+            fake.create(&id, &spec()).await.unwrap_err().blame(),
+            Blame::Provider
+        );
+        assert_eq!(fake.status(&id).await.unwrap(), Status::Created);
+
+        fake.put_fault(Operation::Start, Fault::FailsAfter(Blame::Transient));
+        assert!(fake.start(&id).await.is_err());
+        fake.start(&id).await.unwrap();
+        assert_eq!(fake.starts(&id), 1);
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_with_the_container() {
+        let fake = Fake::new();
+        let id = ContainerId::new("a").unwrap();
+        fake.create(&id, &spec()).await.unwrap();
+        fake.start(&id).await.unwrap();
+        let waiter = tokio::spawn({
+            let (fake, id) = (fake.clone(), id.clone());
+            async move { fake.wait(&id).await }
+        });
+        tokio::task::yield_now().await;
+        fake.write(&id, LogStream::Stdout, b"hello");
+        fake.exit(&id, 3);
+        let status = waiter.await.unwrap().unwrap();
+        assert!(matches!(status, Status::Exited(exit) if exit.code == 3));
+        assert_eq!(
+            fake.logs(&id, LogStream::Stdout, 1, 3).await.unwrap().bytes,
+            b"ell"
+        );
+        fake.exit(&id, 4);
+        assert!(matches!(fake.status(&id).await.unwrap(), Status::Exited(e) if e.code == 3));
     }
 }

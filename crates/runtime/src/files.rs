@@ -45,19 +45,19 @@ pub(crate) fn put_json<T: Serialize>(
     let temporary = dir.join(format!(".{name}.tmp"));
     let mut file = File::create(&temporary)?;
     file.write_all(&serde_json::to_vec(value)?)?;
+    fs::rename(&temporary, dir.join(name))?;
     if durable == Durable::Yes {
-        file.sync_data()?;
-    }
-    std::fs::rename(&temporary, dir.join(name))?;
-    if durable == Durable::Yes {
-        File::open(dir)?.sync_all()?;
+        // Once, after the name: journalling file systems put a file's new name on disk with its contents. What
+        // a power cut in between can leave is an empty file, which counts as none.
+        file.sync_all()?;
     }
     Ok(())
 }
 
-/// Reads `dir/name`; `None` where it is not there.
+/// Reads `dir/name`; `None` where it is not there or empty.
 pub(crate) fn get_json<T: DeserializeOwned>(dir: &Path, name: &str) -> io::Result<Option<T>> {
     match std::fs::read(dir.join(name)) {
+        Ok(bytes) if bytes.is_empty() => Ok(None),
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),

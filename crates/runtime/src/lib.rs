@@ -35,7 +35,7 @@ pub use error::{Blame, Error, Result};
 pub use fake::{Fake, Fault, Operation};
 pub use id::{ContainerId, InvalidContainerId};
 pub use image::{Digest, ImageRef, PreparedImage};
-pub use local::{LocalConfig, LocalRuntime};
+pub use local::{LayerUse, LocalConfig, LocalRuntime};
 pub use logs::{LogChunk, LogStream};
 pub use shim::{SHIM_ARGUMENT, shim_main};
 pub use spec::{ContainerSpec, Limits};
@@ -64,6 +64,13 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// The tenant's fault where the image is missing, malformed, or over the limits; the provider's where
     /// the disk fails; transient where the registry does not answer.
     async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage>;
+
+    /// Removes every image from the store that is neither in `keep` nor used by a container here. Layers that
+    /// a kept image shares stay.
+    ///
+    /// # Errors
+    /// Where something could not be removed; call again.
+    async fn forget_images(&self, keep: &[Digest]) -> Result<()>;
 
     /// Lays out container `id`; adopts it where it exists with the same `spec`.
     ///

@@ -3,6 +3,7 @@
 //! ```text
 //! containers probe ROOT embedded|process
 //! containers run   ROOT embedded|process IMAGE ID [WORDS...]   print the output, end with its code
+//! containers bench ROOT embedded|process IMAGE COUNT            milliseconds of each step, median and most
 //! containers hold  ROOT embedded|process IMAGE ID [WORDS...]   start, say so, and stay until killed
 //! ```
 
@@ -10,6 +11,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use runtime::{
     ContainerId, ContainerSpec, ImageRef, Limits, LocalConfig, LocalRuntime, LogStream, Runtime,
@@ -70,6 +72,10 @@ async fn serve(arguments: &[OsString]) -> Result<u8, Failure> {
                 1
             })
         }
+        ["bench", root, kind, image, count] => {
+            bench(&open(root, kind).await?, image, count.parse()?).await?;
+            Ok(0)
+        }
         ["hold", root, kind, image, id, words @ ..] => {
             let runtime = open(root, kind).await?;
             start(&runtime, image, id, words).await?;
@@ -86,6 +92,40 @@ async fn open(root: &str, kind: &str) -> Result<LocalRuntime, Failure> {
         "embedded" => LocalRuntime::embedded(config).await?,
         _ => LocalRuntime::process(config).await?,
     })
+}
+
+/// Runs an image that ends at once, again and again.
+async fn bench(runtime: &LocalRuntime, image: &str, count: usize) -> Result<(), Failure> {
+    let image = runtime.prepare(&image.parse::<ImageRef>()?).await?;
+    let spec = ContainerSpec::new(image.digest, LIMITS);
+    let id = ContainerId::new("bench")?;
+    let steps = ["create", "start", "wait", "remove"];
+    let mut times = vec![Vec::new(); steps.len()];
+    for _ in 0..count {
+        let mut last = Instant::now();
+        let mut lap = |times: &mut Vec<f64>| {
+            let now = Instant::now();
+            times.push((now - last).as_secs_f64() * 1e3);
+            last = now;
+        };
+        runtime.create(&id, &spec).await?;
+        lap(&mut times[0]);
+        runtime.start(&id).await?;
+        lap(&mut times[1]);
+        runtime.wait(&id).await?;
+        lap(&mut times[2]);
+        runtime.remove(&id).await?;
+        lap(&mut times[3]);
+    }
+    for (step, mut times) in steps.into_iter().zip(times) {
+        times.sort_by(f64::total_cmp);
+        let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
+        writeln!(
+            io::stdout(),
+            "{step:7} median {median:7.2} ms, most {most:7.2} ms"
+        )?;
+    }
+    Ok(())
 }
 
 async fn start(

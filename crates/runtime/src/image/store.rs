@@ -12,7 +12,7 @@
 //! are not synced one by one: until a sync in the background is through, they are trusted for the present
 //! boot only, and unpacked again after a power cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -149,6 +149,50 @@ impl Store {
         };
         let whole = trees.iter().all(|tree| self.is_trusted(tree));
         Ok(whole.then_some(StoredImage { config, trees }))
+    }
+
+    /// Removes every image but those whose manifests are `keep`, and what only they used. Nobody may be
+    /// preparing an image meanwhile.
+    pub(crate) fn forget_all_but(&self, keep: &[Digest]) -> io::Result<()> {
+        let (mut blobs, mut trees) = (BTreeSet::new(), BTreeSet::new());
+        for digest in keep {
+            let Some(bytes) = self.document(digest) else {
+                continue;
+            };
+            let document = Document::parse("the manifest", &bytes).ok();
+            let Some(Ok(manifest)) = document.map(|d| d.into_manifest(&self.inner.limits)) else {
+                continue;
+            };
+            blobs.extend([digest.hex(), manifest.config.digest.hex()]);
+            trees.insert(digest.hex());
+            if self.inner.form == LayerForm::Flat {
+                blobs.extend(manifest.layers.iter().map(|l| l.digest.hex()));
+            }
+            let config = self.document(&manifest.config.digest);
+            let config = config.map(|c| ImageConfig::parse(&c, manifest.layers.len()));
+            if let Some(Ok(config)) = config {
+                trees.extend(config.diff_ids.iter().map(Digest::hex));
+            }
+        }
+        // Manifests first: an image that is only half gone must not count as one that is here.
+        for (folder, kept) in [
+            ("blobs", &blobs),
+            ("trusted", &trees),
+            ("layers", &trees),
+            ("flat", &trees),
+        ] {
+            for entry in fs::read_dir(self.inner.root.join(folder))? {
+                let entry = entry?;
+                if entry
+                    .file_name()
+                    .to_str()
+                    .is_none_or(|name| !kept.contains(name))
+                {
+                    crate::files::remove_tree(&entry.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Where `image` names a digest that is here, nobody needs to be asked.

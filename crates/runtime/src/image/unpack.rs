@@ -733,3 +733,103 @@ fn set_opaque(dir: &OwnedFd) -> Result<(), Errno> {
 fn dup(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), 3)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::image::build::LayerBuilder;
+
+    /// A generator good enough to choose what to damage; the seed is printed by a failure.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 % limit as u64).unwrap()
+        }
+    }
+
+    fn sound_layer() -> Vec<u8> {
+        LayerBuilder::new()
+            .dir("a", 0o755)
+            .and_then(|l| l.file("a/file", 0o644, &[3; 700]))
+            .and_then(|l| l.symlink("a/link", "../../outside"))
+            .and_then(|l| l.hard_link("a/hard", "a/file"))
+            .and_then(|l| l.whiteout("a/gone"))
+            .and_then(|l| l.opaque("a"))
+            .and_then(|l| l.file(&format!("{}/deep", "long-name/".repeat(20)), 0o600, b"x"))
+            .and_then(LayerBuilder::finish)
+            .unwrap()
+    }
+
+    fn count(dir: &Path) -> usize {
+        std::fs::read_dir(dir).unwrap().count()
+    }
+
+    #[test]
+    fn damaged_archives_never_panic_and_never_leave_their_folder() {
+        let sound = sound_layer();
+        let small = ImageLimits {
+            unpacked_bytes: 1 << 20,
+            entries: 50,
+            ..ImageLimits::default()
+        };
+        for seed in 1..200_u64 {
+            let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut damaged = sound.clone();
+            for _ in 0..=dice.below(6) {
+                // Mostly in headers: that is where damage does something.
+                let block = dice.below(damaged.len() / 512) * 512;
+                let at = block + dice.below(512);
+                damaged[at] = u8::try_from(dice.below(256)).unwrap();
+                if dice.below(2) == 0 {
+                    mend_checksum(&mut damaged[block..block + 512]);
+                }
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let (blob, tree) = (dir.path().join("blob"), dir.path().join("in/the/tree"));
+            std::fs::write(&blob, &damaged).unwrap();
+            std::fs::create_dir_all(&tree).unwrap();
+            // Without root overlay's marks cannot be written; the other form can.
+            let form = match Ownership::able() {
+                Ownership::Keep if seed % 2 == 0 => Form::Overlay,
+                _ => Form::Flat,
+            };
+            let mut budget = Budget::new(small);
+            let result = unpack(&blob, &tree, form, &Digest::of(&damaged), &mut budget);
+            assert!(
+                count(dir.path()) == 2 && count(&dir.path().join("in/the")) == 1,
+                "seed {seed} left its folder: {result:?}"
+            );
+        }
+    }
+
+    fn mend_checksum(block: &mut [u8]) {
+        let mut header = tar::Header::new_old();
+        header.as_mut_bytes().copy_from_slice(block);
+        header.set_cksum();
+        block.copy_from_slice(header.as_bytes());
+    }
+
+    #[test]
+    fn a_sound_archive_unpacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blob, tree) = (dir.path().join("blob"), dir.path().join("tree"));
+        std::fs::write(&blob, sound_layer()).unwrap();
+        std::fs::create_dir(&tree).unwrap();
+        let mut budget = Budget::new(ImageLimits::default());
+        unpack(
+            &blob,
+            &tree,
+            Form::Flat,
+            &Digest::of(&sound_layer()),
+            &mut budget,
+        )
+        .unwrap();
+        assert_eq!(std::fs::read(tree.join("a/hard")).unwrap(), [3; 700]);
+    }
+}

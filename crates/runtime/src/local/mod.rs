@@ -73,6 +73,17 @@ pub struct LocalConfig {
     pub shim: PathBuf,
     /// What images may ask for.
     pub image_limits: ImageLimits,
+    /// How containers get their images.
+    pub layers: LayerUse,
+}
+
+/// How containers get their images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerUse {
+    /// Layers shared between containers, where this machine can stack them; else copies.
+    StackIfPossible,
+    /// A copy for each container, also where layers could be stacked.
+    Copy,
 }
 
 impl LocalConfig {
@@ -82,6 +93,7 @@ impl LocalConfig {
             root: root.into(),
             shim: shim.into(),
             image_limits: ImageLimits::default(),
+            layers: LayerUse::StackIfPossible,
         }
     }
 }
@@ -101,6 +113,8 @@ pub struct LocalRuntime {
     changing: Mutex<BTreeMap<ContainerId, Arc<AsyncMutex<()>>>>,
     /// Shared by starts, exclusive for removing the parent control group.
     starting: RwLock<()>,
+    /// Shared by whoever fetches or uses images, exclusive for forgetting some.
+    using_images: RwLock<()>,
     capabilities: OnceCell<Capabilities>,
     _lock: fs::File,
 }
@@ -134,6 +148,7 @@ impl LocalRuntime {
             root,
             shim,
             image_limits,
+            layers,
         } = config;
         let failed = || io_error("open the runtime's folder", &root);
         // Closed to all others: what lies here are tenants' files and programs.
@@ -151,6 +166,7 @@ impl LocalRuntime {
         let flat_because = match kind {
             Kind::Process => Some("the process runtime copies images".to_owned()),
             Kind::Embedded if !is_root => Some("stacking layers needs root".to_owned()),
+            Kind::Embedded if layers == LayerUse::Copy => Some("as configured".to_owned()),
             Kind::Embedded => probe::layers(&root, &shim).await?.err(),
         };
         let form = if flat_because.is_some() {
@@ -175,6 +191,7 @@ impl LocalRuntime {
             cgroup_parent: format!("/tradewind-{}", name.get(..12).unwrap_or(&name)),
             changing: Mutex::default(),
             starting: RwLock::default(),
+            using_images: RwLock::default(),
             capabilities: OnceCell::new(),
             _lock: lock,
             root,
@@ -402,6 +419,7 @@ impl Runtime for LocalRuntime {
     }
 
     async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage> {
+        let _using = self.using_images.read().await;
         let failed = |source| Error::Image {
             image: image.to_string(),
             source: Box::new(source),
@@ -409,7 +427,22 @@ impl Runtime for LocalRuntime {
         self.store.prepare(image).await.map_err(failed)
     }
 
+    async fn forget_images(&self, keep: &[Digest]) -> Result<()> {
+        // Nobody fetches or creates meanwhile: what is looked at is what there is.
+        let _alone = self.using_images.write().await;
+        let mut keep = keep.to_vec();
+        for (id, _) in self.list().await? {
+            keep.extend(self.container(&id).job()?.map(|job| job.spec.image));
+        }
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.forget_all_but(&keep))
+            .await
+            .expect("forgetting images does not panic")
+            .map_err(io_error("forget images in", &self.root))
+    }
+
     async fn create(&self, id: &ContainerId, spec: &ContainerSpec) -> Result<()> {
+        let _using = self.using_images.read().await;
         self.alone(id, self.create_alone(id, spec)).await
     }
 

@@ -483,6 +483,61 @@ pub(crate) async fn only_loopback_is_there(world: &World) {
     assert_eq!(world.run(&["loopback"]).await.stdout, "ok\nerrno 101\n");
 }
 
+pub(crate) async fn forgetting_spares_what_is_kept_and_used(world: &World) {
+    let image = async |name: &str| {
+        let layout = tempfile::tempdir().unwrap();
+        let own = LayerBuilder::new()
+            .file(name, 0o644, name.as_bytes())
+            .unwrap();
+        let base = LayerBuilder::new().file("guest", 0o755, guest()).unwrap();
+        ImageBuilder::new()
+            .layer(base.finish().unwrap())
+            .layer(own.finish().unwrap())
+            .entrypoint(["/guest"])
+            .write(layout.path(), "latest")
+            .unwrap();
+        world
+            .runtime
+            .prepare(&layout_ref(layout.path()))
+            .await
+            .unwrap()
+            .digest
+    };
+    let (kept, gone) = (image("kept").await, image("gone").await);
+    let used = id("used");
+    world
+        .runtime
+        .create(&used, &world.spec(&["say", "used"]))
+        .await
+        .unwrap();
+    world.runtime.forget_images(&[kept]).await.unwrap();
+
+    let mut spec = ContainerSpec::new(kept, LIMITS);
+    spec.args = Some(vec!["cat".to_owned(), "/kept".to_owned()]);
+    assert_eq!(world.run_spec(&spec).await.stdout, "kept");
+    let refused = world
+        .runtime
+        .create(&id("no"), &ContainerSpec::new(gone, LIMITS))
+        .await;
+    assert!(
+        matches!(refused, Err(Error::NotPrepared { .. })),
+        "{refused:?}"
+    );
+    world.runtime.start(&used).await.unwrap();
+    assert_eq!(world.outcome(&used).await.stdout, "used\n");
+    world.runtime.remove(&used).await.unwrap();
+
+    world.runtime.forget_images(&[]).await.unwrap();
+    let store = world.root.join("store");
+    for name in ["blobs", "layers", "flat", "trusted"] {
+        assert_eq!(
+            std::fs::read_dir(store.join(name)).unwrap().count(),
+            0,
+            "{name}"
+        );
+    }
+}
+
 pub(crate) async fn layers_are_stacked_with_their_deletions(world: &World) {
     let layout = tempfile::tempdir().unwrap();
     let bottom = LayerBuilder::new()

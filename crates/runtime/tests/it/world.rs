@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use runtime::image::build::{ImageBuilder, LayerBuilder};
 use runtime::{
-    Capabilities, ContainerId, ContainerSpec, Digest, ImageRef, Limits, LocalConfig, LocalRuntime,
-    LogStream, Runtime, Status,
+    Capabilities, ContainerId, ContainerSpec, Digest, ImageRef, LayerUse, Limits, LocalConfig,
+    LocalRuntime, LogStream, Runtime, Status,
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -74,6 +74,20 @@ impl World {
         let runtime = LocalRuntime::embedded(LocalConfig::new(&root, CONTAINERS))
             .await
             .unwrap();
+        Self::with(name, dir, root, runtime).await
+    }
+
+    /// Embedded, with a copy of the image for each container.
+    pub(crate) async fn copying(name: &'static str) -> Option<Self> {
+        if !is_root() {
+            skip(name, "the embedded runtime needs root");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("runtime");
+        let mut config = LocalConfig::new(&root, CONTAINERS);
+        config.layers = LayerUse::Copy;
+        let runtime = LocalRuntime::embedded(config).await.unwrap();
         Self::with(name, dir, root, runtime).await
     }
 
