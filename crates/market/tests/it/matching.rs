@@ -315,6 +315,15 @@ fn the_funnel_names_the_first_need_that_is_not_met() {
         let found = w.m.explain(&spec, account(TENANT));
         assert_eq!(found.unmet, vec![(unmet, 1)], "{unmet}");
         assert_eq!((found.total, found.matching), (1, 0));
+        let single = found
+            .relaxations
+            .first()
+            .map(|r| (r.need, r.offers, r.best.machine));
+        assert_eq!(
+            single,
+            Some((unmet, 1, machine)),
+            "dropping that need alone is enough"
+        );
         let id = w.job(TENANT, spec);
         assert!(
             is_waiting(&w, id),
