@@ -14,10 +14,11 @@ const TRANSACTIONS: usize = 100_000;
 const SEEDS: u64 = 10;
 /// Blocks between two full checks.
 const CHECK_EVERY: u64 = 100;
-/// Tenants, providers, machines: their numbers double as keys.
+/// Tenants and providers: their numbers double as keys.
 const TENANTS: [u8; 5] = [10, 11, 12, 13, 14];
 const PROVIDERS: [u8; 4] = [20, 21, 22, 23];
-const MACHINES: [u8; 8] = [30, 31, 32, 33, 34, 35, 36, 37];
+/// Machines that there are at most; retired ones make room.
+const MACHINES: usize = 10;
 /// A tenant's extra key.
 const DELEGATES: [u8; 3] = [40, 41, 42];
 
@@ -183,13 +184,13 @@ impl History {
     /// One random step.
     fn step(&mut self) {
         match self.dice.below(100) {
-            0..=39 => self.beat(),
-            40..=53 => self.report(),
+            0..=35 => self.beat(),
+            36..=53 => self.report(),
             54..=63 => self.open_job(),
-            64..=69 => self.job_verb(),
-            70..=77 => self.supply_verb(),
-            78..=83 => self.bid(),
-            84..=95 => self.money_verb(),
+            64..=73 => self.job_verb(),
+            74..=81 => self.supply_verb(),
+            82..=86 => self.bid(),
+            87..=96 => self.money_verb(),
             _ => self.key_verb(),
         }
     }
@@ -275,7 +276,8 @@ impl History {
             tenant
         };
         let mut spec = job(1);
-        spec.budget = self.usd_below(3);
+        let cents = self.dice.one(&[10, 30, 300]);
+        spec.budget = Money::from_micros(self.dice.below(cents * 10_000));
         spec.tier = self.dice.one(&[Tier::Spot, Tier::OnDemand, Tier::Reserved]);
         spec.duration_max = secs(1 + self.dice.below(600));
         spec.wait_max = secs(self.dice.below(300));
@@ -313,10 +315,9 @@ impl History {
 
     fn supply_verb(&mut self) {
         let owner = self.dice.one(&PROVIDERS);
-        let free = MACHINES
-            .into_iter()
-            .find(|n| self.m().signer(&key(*n)).is_none());
-        if let Some(n) = free {
+        let mut unused = (100..=255).filter(|n| self.m().signer(&key(*n)).is_none());
+        let few = self.m().machines().count() < MACHINES;
+        if let Some(n) = unused.next().filter(|_| few) {
             let gpus = self.dice.one(&[1, 2, 4, 8]);
             let domain = self.dice.one(&["rack-a", "rack-b", "rack-c"]);
             let (keys, spec) = (machine_keys(n), gpu_machine(gpus, domain));
@@ -327,17 +328,17 @@ impl History {
         };
         let signer = *provider.owner_key();
         let now = self.m().time();
-        let call = match self.dice.below(24) {
+        let call = match self.dice.below(40) {
             0 => Tx::DrainMachine {
                 machine,
                 evict_at: None,
             },
             1 => Tx::DrainMachine {
                 machine,
-                evict_at: Some(now.after(secs(self.dice.below(900)))),
+                evict_at: Some(now.after(secs(self.dice.below(200)))),
             },
             2..=5 => Tx::ResumeMachine { machine },
-            6 => Tx::RetireMachine { machine },
+            6 if self.dice.one_in(3) => Tx::RetireMachine { machine },
             7 => {
                 let gpus = self.dice.one(&[1, 2, 4, 8]);
                 Tx::UpdateMachine {
@@ -359,7 +360,7 @@ impl History {
                 None => return,
             },
             14 => {
-                let keys = machine_keys(u8::try_from(50 + self.dice.below(100)).expect("small"));
+                let keys = machine_keys(u8::try_from(50 + self.dice.below(50)).expect("small"));
                 Tx::RotateMachineKeys { machine, keys }
             }
             _ => {
@@ -571,6 +572,7 @@ fn digest(m: &Market) -> Digest {
 fn invariants_hold_and_the_auditor_agrees_over_random_histories() {
     let mut reasons: BTreeMap<EndReason, u64> = BTreeMap::new();
     let mut rejects: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut phases: BTreeMap<String, u64> = BTreeMap::new();
     for seed in seeds() {
         let mut history = History::new(seed);
         let mut auditor = Auditor::new(history.m());
@@ -585,8 +587,14 @@ fn invariants_hold_and_the_auditor_agrees_over_random_histories() {
             balance.follow(history.m(), &outcome.changes);
             auditor.follow(history.m(), &txs, &outcome);
             for event in &outcome.events {
-                if let EventKind::LeaseEnded { reason, .. } = event.kind {
-                    *reasons.entry(reason).or_default() += 1;
+                match event.kind {
+                    EventKind::LeaseEnded { reason, .. } => {
+                        *reasons.entry(reason).or_default() += 1
+                    }
+                    EventKind::LeaseChanged { to, .. } => {
+                        *phases.entry(format!("{to:?}")).or_default() += 1
+                    }
+                    _ => {}
                 }
             }
             for receipt in &outcome.receipts {
@@ -603,7 +611,12 @@ fn invariants_hold_and_the_auditor_agrees_over_random_histories() {
         invariants::check(history.m()).expect("every invariant holds at the end");
         auditor.agree(history.m());
     }
-    println!("{reasons:?}\n{rejects:?}");
+    println!("{reasons:?}\n{phases:?}\n{rejects:?}");
+    assert_eq!(
+        phases.len(),
+        4,
+        "running again, suspect, preempting, paused"
+    );
     for reason in [
         EndReason::Completed,
         EndReason::Failed { code: 1 },
