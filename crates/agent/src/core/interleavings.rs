@@ -97,9 +97,12 @@ impl World {
             Op::End(n) => self.set_if(*n, Phase::Ended, |p| p.is_some()),
             Op::Answer => self.answer(),
             Op::LaggingAnswer => {
+                // A node that is behind what this machine has heard may deny everything.
                 let leases = self.book.keys().map(|lease| (*lease, None)).collect();
-                let height = market::Height::from_number(self.height.saturating_sub(1));
-                self.view.learn(Answer { height, leases }, self.now);
+                if let Some(height) = self.view.height.number().checked_sub(1) {
+                    let height = market::Height::from_number(height);
+                    self.view.learn(Answer { height, leases }, self.now);
+                }
             }
             Op::Silence => self.view.lose_sight(),
             Op::Act {
