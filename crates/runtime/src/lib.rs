@@ -87,7 +87,8 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// is no error: the container has then exited with that code.
     async fn start(&self, id: &ContainerId) -> Result<()>;
 
-    /// Asks `id` to end (SIGTERM), kills everything in it after `grace`, and returns once it has ended.
+    /// Asks `id` to end (SIGTERM), kills everything in it after `grace`, at most an hour, and returns once it
+    /// has ended.
     /// Does nothing where it has ended; one that never started will not start afterwards.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ use crate::id::ContainerId;
 use crate::image::{Digest, ImageLimits, ImageRef, LayerForm, PreparedImage, Store};
 use crate::logs::{self, LogChunk, LogStream};
 use crate::shim::SHIM_ARGUMENT;
-use crate::shim::job::{LOGS, Request, SHIM_LOG};
+use crate::shim::job::{GRACE_MS_MAX, LOGS, Request, SHIM_LOG};
 use crate::spec::ContainerSpec;
 use crate::status::{Stats, Status};
 
@@ -451,8 +451,11 @@ impl Runtime for LocalRuntime {
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.end(id, Request::Stop { grace_ms }, grace).await
+        let grace_ms = u64::try_from(grace.as_millis())
+            .unwrap_or(u64::MAX)
+            .min(GRACE_MS_MAX);
+        let patience = Duration::from_millis(grace_ms);
+        self.end(id, Request::Stop { grace_ms }, patience).await
     }
 
     async fn kill(&self, id: &ContainerId) -> Result<()> {

@@ -168,6 +168,9 @@ fn open_lock(dir: &Path) -> io::Result<File> {
         .open(dir.join(LOCK))
 }
 
+/// Nobody means to wait longer for a container that was told to end.
+pub(crate) const GRACE_MS_MAX: u64 = 3_600_000;
+
 /// What an agent asks of a running shim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -202,9 +205,10 @@ impl Request {
 
     pub(crate) fn parse(line: &str) -> Option<Self> {
         match line.split_once(' ') {
-            Some(("stop", grace)) => Some(Self::Stop {
-                grace_ms: grace.parse().ok()?,
-            }),
+            Some(("stop", grace)) => {
+                let grace_ms = grace.parse::<u64>().ok()?.min(GRACE_MS_MAX);
+                Some(Self::Stop { grace_ms })
+            }
             None if line == "kill" => Some(Self::Kill),
             _ => None,
         }

@@ -23,6 +23,7 @@ use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -39,6 +40,9 @@ pub(crate) const PROBE_LAYERS: &str = "--probe-layers";
 /// In place of a folder: try whether this user may make user namespaces, and end with 0 where it may.
 pub(crate) const PROBE_NAMESPACES: &str = "--probe-namespaces";
 
+/// How often, and after what pause, to try again to write down the end: a minute in all.
+const END_TRIES: u32 = 60;
+const END_PAUSE: Duration = Duration::from_secs(1);
 /// Files a process in a container may have open: what container engines give.
 const OPEN_FILES: u64 = 1_048_576;
 
@@ -114,7 +118,19 @@ fn run(dir: &Path) -> Result<(), String> {
     files::put_json(dir, BEGUN, &begun, Durable::Yes).map_err(|e| format!("{BEGUN}: {e}"))?;
     set_process_limits();
     let end = hold(dir, &job);
-    files::put_json(dir, END, &end, Durable::Yes).map_err(|e| format!("{END}: {e}"))
+    write_end(dir, &end).map_err(|e| format!("{END}: {e}"))
+}
+
+/// Writes down the end, and tries again for a while: on a full disk somebody may make room.
+fn write_end(dir: &Path, end: &Status) -> io::Result<()> {
+    let mut tries = END_TRIES;
+    loop {
+        match files::put_json(dir, END, end, Durable::Yes) {
+            Err(_) if tries > 0 => tries -= 1,
+            other => return other,
+        }
+        std::thread::sleep(END_PAUSE);
+    }
 }
 
 /// Makes the container, stays with it until it ends, and says how it did.
@@ -128,9 +144,14 @@ fn hold(dir: &Path, job: &Job) -> Status {
         Err(e) => return failed(Failure::of("the container's folder", e)),
     };
     let status = match start(dir, job) {
-        Ok(started) => supervisor
-            .stay(started)
-            .unwrap_or_else(|e| failed(Failure::of("shim", e))),
+        Ok(started) => {
+            let init = started.init;
+            supervisor.stay(started).unwrap_or_else(|e| {
+                // Nobody would look after it any more: it must not run on.
+                supervisor.kill_all(init);
+                failed(Failure::of("shim", e))
+            })
+        }
         Err(failure) => failed(failure),
     };
     supervisor.clean_up();

@@ -251,7 +251,7 @@ impl Supervisor {
         }
     }
 
-    fn kill_all(&self, init: Pid) {
+    pub(super) fn kill_all(&self, init: Pid) {
         // With the first process the kernel kills all in its process namespace.
         let _ignored = kill(init, Signal::SIGKILL);
         if let Some(cgroup) = &self.cgroup {

@@ -197,8 +197,10 @@ pub(crate) fn id(name: &str) -> ContainerId {
 pub(crate) fn guest_image() -> ImageRef {
     static LAYOUT: OnceLock<PathBuf> = OnceLock::new();
     let layout = LAYOUT.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap().keep();
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("layout-{}", Digest::of(guest()).hex()));
         let layer = LayerBuilder::new().file("guest", 0o755, guest()).unwrap();
+        // The same files each time, put in one step: another test process may be reading them.
         ImageBuilder::new()
             .layer(layer.finish().unwrap())
             .entrypoint(["/guest"])
