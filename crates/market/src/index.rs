@@ -8,99 +8,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     codec::PublicKey,
-    ids::{AccountId, BidId, JobId, LeaseId, MachineId, OfferId, OrderId, RedemptionId},
+    ids::{AccountId, BidId, JobId, LeaseId, MachineId, OfferId, OrderId},
+    load::{Load, Weight, device_bits},
     params::Params,
     records::{
-        Account, Bid, Hold, Job, JobState, Lease, LeaseState, Machine, MachineState, Offer, Order,
-        Payable, Provider, Redemption, Run, Signer,
+        Account, Bid, Hold, Job, JobState, Lease, Machine, MachineState, Offer, Order, Payable,
+        Provider, Redemption, Signer,
     },
     rows::{Reference, Tables},
+    timer::{self, Clock, Timer},
     tx::{DeviceClass, Name, Tier},
-    units::{ByteSize, MilliCpu, Rate, Timestamp},
+    units::{Rate, Timestamp},
 };
 
 /// A row that keeps its part of the index.
 pub(crate) trait Indexed: Sized {
     /// Brings the index from `old` to `new`.
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>);
-}
-
-/// Something that happens by itself. The order breaks ties of one instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Timer {
-    /// A running lease has missed its beats.
-    LeaseSuspect(LeaseId),
-    /// A suspect lease is given up.
-    LeaseLost(LeaseId),
-    /// An awarded lease did not start.
-    LeaseStart(LeaseId),
-    /// A lease reached its funds, duration, notice or grace.
-    LeaseLimit(LeaseId),
-    /// A draining machine's remaining leases end.
-    MachineEvict(MachineId),
-    /// A machine fell silent.
-    MachineDown(MachineId),
-    /// An order leaves the book.
-    OrderExpire(OrderId),
-    /// An offer ends.
-    OfferExpire(OfferId),
-    /// A payable is paid.
-    PayableDue(LeaseId),
-    /// A redemption returns.
-    RedemptionReturn(RedemptionId),
-    /// An ended lease leaves the live state.
-    LeaseForget(LeaseId),
-    /// An ended job leaves the live state.
-    JobForget(JobId),
-}
-
-/// Which clock a timer goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Clock {
-    /// Block time.
-    Block,
-    /// Block time, but not within the grace after a gap: machines report what they did first.
-    Limit,
-    /// Chain time: block time without gaps.
-    Chain,
-}
-
-/// What live leases take of a machine.
-///
-/// Rows come and go in any order when a block is undone, so that for a moment a device may be named twice: devices are
-/// kept per lease, and sums wrap instead of saturating.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Load {
-    /// Its live leases.
-    pub(crate) leases: BTreeSet<LeaseId>,
-    /// The devices of those that are not paused, by index.
-    holding: BTreeMap<LeaseId, u64>,
-    /// Devices in use, by index.
-    pub(crate) devices: u64,
-    cpu_milli: u64,
-    memory_bytes: u128,
-    disk_bytes: u128,
-    /// Leases whose workload runs (or is thought to).
-    pub(crate) running: u32,
-    /// Of those, suspect ones.
-    pub(crate) suspect: u32,
-}
-
-impl Load {
-    /// Returns the processor time in use.
-    pub(crate) fn cpu(&self) -> MilliCpu {
-        MilliCpu::from_milli(u32::try_from(self.cpu_milli).unwrap_or(u32::MAX))
-    }
-
-    /// Returns the memory in use.
-    pub(crate) fn memory(&self) -> ByteSize {
-        ByteSize::from_bytes(u64::try_from(self.memory_bytes).unwrap_or(u64::MAX))
-    }
-
-    /// Returns the disk in use.
-    pub(crate) fn disk(&self) -> ByteSize {
-        ByteSize::from_bytes(u64::try_from(self.disk_bytes).unwrap_or(u64::MAX))
-    }
 }
 
 /// Where the book keeps an offer.
@@ -137,8 +61,8 @@ pub(crate) struct Counts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Index {
     params: Params,
-    timers: BTreeSet<(Clock, Timestamp, Timer)>,
-    machine_timers: BTreeMap<MachineId, Vec<(Clock, Timestamp, Timer)>>,
+    timers: BTreeSet<timer::Set>,
+    machine_timers: BTreeMap<MachineId, Vec<timer::Set>>,
     /// Orders to compare when their window closes.
     pub(crate) closing: BTreeSet<(Timestamp, u64, OrderId)>,
     /// Orders that wait for capacity, oldest first.
@@ -184,7 +108,7 @@ impl Index {
     }
 
     /// Returns every timer that is set.
-    pub(crate) fn timers(&self) -> impl Iterator<Item = &(Clock, Timestamp, Timer)> {
+    pub(crate) fn timers(&self) -> impl Iterator<Item = &timer::Set> {
         self.timers.iter()
     }
 
@@ -229,7 +153,7 @@ impl Index {
         let idle = Load::default();
         let load = self.loads.get(&id).unwrap_or(&idle);
         let timers = machine
-            .map(|m| machine_timers(&self.params, m, load))
+            .map(|m| timer::of_machine(&self.params, m, load))
             .unwrap_or_default();
         for old in self.machine_timers.remove(&id).unwrap_or_default() {
             self.timers.remove(&old);
@@ -280,11 +204,7 @@ impl Index {
         }
     }
 
-    fn time(
-        &mut self,
-        old: Option<(Clock, Timestamp, Timer)>,
-        new: Option<(Clock, Timestamp, Timer)>,
-    ) {
+    fn set_timer(&mut self, old: Option<timer::Set>, new: Option<timer::Set>) {
         if old == new {
             return;
         }
@@ -397,7 +317,7 @@ impl Indexed for Signer {
 impl Indexed for Redemption {
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
         let timer = |r: &Self| (Clock::Block, r.returns_at, Timer::RedemptionReturn(r.id));
-        index.time(old.map(timer), new.map(timer));
+        index.set_timer(old.map(timer), new.map(timer));
     }
 }
 
@@ -417,7 +337,7 @@ impl Indexed for Machine {
 impl Indexed for Offer {
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
         let timer = |o: &Self| (Clock::Block, o.terms.expires_at, Timer::OfferExpire(o.id));
-        index.time(old.map(timer), new.map(timer));
+        index.set_timer(old.map(timer), new.map(timer));
         let by_provider = |o: &Self| (o.provider, o.id);
         let by_machine = |o: &Self| (o.terms.machine, o.id);
         swap(
@@ -455,7 +375,7 @@ impl Indexed for Job {
             old.and_then(|j| timer(index, j)),
             new.and_then(|j| timer(index, j)),
         );
-        index.time(was, is);
+        index.set_timer(was, is);
         let live = |j: &Self| !matches!(j.state, JobState::Ended { .. });
         if let Some(j) = old.or(new) {
             let (had, has) = (old.is_some_and(live), new.is_some_and(live));
@@ -471,7 +391,7 @@ impl Indexed for Order {
             o.waiting
                 .then_some((Clock::Block, o.expires_at, Timer::OrderExpire(o.id)))
         };
-        index.time(old.and_then(timer), new.and_then(timer));
+        index.set_timer(old.and_then(timer), new.and_then(timer));
         let closing = |o: &Self| (!o.waiting).then_some((o.closes_at, o.seq, o.id));
         let waiting = |o: &Self| o.waiting.then_some((o.seq, o.id));
         swap(
@@ -511,7 +431,7 @@ impl Indexed for Payable {
         let entry = |p: &Self| (p.provider, p.lease);
         swap(&mut index.payables_of, old.map(entry), new.map(entry));
         let timer = |p: &Self| (Clock::Block, p.due, Timer::PayableDue(p.lease));
-        index.time(old.map(timer), new.map(timer));
+        index.set_timer(old.map(timer), new.map(timer));
     }
 }
 
@@ -526,17 +446,17 @@ impl Indexed for Lease {
             new.map(by_machine),
         );
         for old in old
-            .map(|l| lease_timers(&index.params, l))
+            .map(|l| timer::of_lease(&index.params, l))
             .into_iter()
             .flatten()
         {
             index.timers.remove(&old);
         }
-        let timers = new.map(|l| lease_timers(&index.params, l));
+        let timers = new.map(|l| timer::of_lease(&index.params, l));
         index.timers.extend(timers.into_iter().flatten());
         let pair = |l: &Self| l.is_live().then_some((l.tenant, l.provider));
         index.concentrate(old.and_then(pair), new.and_then(pair));
-        if old.map(load_of) != new.map(load_of)
+        if old.map(Weight::of) != new.map(Weight::of)
             && let Some(l) = old.or(new)
         {
             let load = index.loads.entry(l.machine).or_default();
@@ -578,150 +498,6 @@ impl Index {
             let n = self.concentration.entry(new).or_default();
             *n = n.saturating_add(1);
         }
-    }
-}
-
-/// How a lease weighs on its machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Weight {
-    /// Not at all: it ended.
-    None,
-    /// Its volume only: it is paused.
-    Volume,
-    /// With devices, not yet running.
-    Starting,
-    /// With devices, running.
-    Running,
-    /// With devices, silent.
-    Suspect,
-}
-
-fn load_of(lease: &Lease) -> Weight {
-    match lease.state {
-        LeaseState::Ended { .. } => Weight::None,
-        LeaseState::Paused { .. } => Weight::Volume,
-        LeaseState::Awarded { .. } => Weight::Starting,
-        LeaseState::Running { .. } | LeaseState::Preempting { .. } => Weight::Running,
-        LeaseState::Suspect { .. } => Weight::Suspect,
-    }
-}
-
-/// Returns the bit set of device indexes.
-pub(crate) fn device_bits(devices: &[u8]) -> u64 {
-    devices.iter().fold(0, |bits, d| bits | device_bit(*d))
-}
-
-/// Returns the bit of one device index; none beyond 63.
-pub(crate) fn device_bit(device: u8) -> u64 {
-    1u64.checked_shl(u32::from(device)).unwrap_or(0)
-}
-
-impl Load {
-    fn grow(&mut self, lease: &Lease) {
-        let weight = load_of(lease);
-        if weight == Weight::None {
-            return;
-        }
-        self.leases.insert(lease.id);
-        self.disk_bytes = self.disk_bytes.wrapping_add(u128::from(lease.disk.bytes()));
-        if weight == Weight::Volume {
-            return;
-        }
-        self.holding.insert(lease.id, device_bits(&lease.devices));
-        self.cpu_milli = self.cpu_milli.wrapping_add(u64::from(lease.cpu.milli()));
-        self.memory_bytes = self
-            .memory_bytes
-            .wrapping_add(u128::from(lease.memory.bytes()));
-        self.running = self
-            .running
-            .wrapping_add(u32::from(weight != Weight::Starting));
-        self.suspect = self
-            .suspect
-            .wrapping_add(u32::from(weight == Weight::Suspect));
-        self.devices = self.holding.values().fold(0, |all, bits| all | bits);
-    }
-
-    fn shrink(&mut self, lease: &Lease) {
-        let weight = load_of(lease);
-        if weight == Weight::None {
-            return;
-        }
-        self.leases.remove(&lease.id);
-        self.disk_bytes = self.disk_bytes.wrapping_sub(u128::from(lease.disk.bytes()));
-        if weight == Weight::Volume {
-            return;
-        }
-        self.holding.remove(&lease.id);
-        self.cpu_milli = self.cpu_milli.wrapping_sub(u64::from(lease.cpu.milli()));
-        self.memory_bytes = self
-            .memory_bytes
-            .wrapping_sub(u128::from(lease.memory.bytes()));
-        self.running = self
-            .running
-            .wrapping_sub(u32::from(weight != Weight::Starting));
-        self.suspect = self
-            .suspect
-            .wrapping_sub(u32::from(weight == Weight::Suspect));
-        self.devices = self.holding.values().fold(0, |all, bits| all | bits);
-    }
-}
-
-/// Returns the timers of a lease: every live state has one, and so does an ended lease until it is forgotten.
-fn lease_timers(params: &Params, lease: &Lease) -> impl Iterator<Item = (Clock, Timestamp, Timer)> {
-    let id = lease.id;
-    let limit = |at: Timestamp| Some((Clock::Limit, at, Timer::LeaseLimit(id)));
-    let silent =
-        |run: &Run, by: Timer, after| Some((Clock::Chain, run.seen_chain.after(after), by));
-    let lost = |run: &Run| silent(run, Timer::LeaseLost(id), params.lost_after);
-    let pair = match &lease.state {
-        LeaseState::Awarded { start_by } => {
-            [Some((Clock::Chain, *start_by, Timer::LeaseStart(id))), None]
-        }
-        LeaseState::Running { run } => [
-            silent(run, Timer::LeaseSuspect(id), params.suspect_after),
-            limit(run.limit().after(params.clock_tolerance)),
-        ],
-        LeaseState::Suspect { lost_at, .. } => {
-            [Some((Clock::Chain, *lost_at, Timer::LeaseLost(id))), None]
-        }
-        LeaseState::Preempting { run, stop_by } => {
-            let stop = run.limit().min(*stop_by).after(params.clock_tolerance);
-            [lost(run), limit(stop)]
-        }
-        LeaseState::Paused { until, .. } => [limit(*until), None],
-        LeaseState::Ended { ended_at, .. } => {
-            let at = ended_at.after(params.retention);
-            [Some((Clock::Block, at, Timer::LeaseForget(id))), None]
-        }
-    };
-    pair.into_iter().flatten()
-}
-
-/// Returns a machine's timers: silence, and eviction while leases remain.
-fn machine_timers(
-    params: &Params,
-    machine: &Machine,
-    load: &Load,
-) -> Vec<(Clock, Timestamp, Timer)> {
-    match machine.state {
-        MachineState::Active if machine.last_beat.is_some() => {
-            let silence = if load.running > 0 {
-                params.lost_after
-            } else {
-                params.idle_silence()
-            };
-            let at = machine.last_beat_chain.after(silence);
-            vec![(Clock::Chain, at, Timer::MachineDown(machine.id))]
-        }
-        MachineState::Draining {
-            evict_at: Some(at), ..
-        } if !load.leases.is_empty() => {
-            vec![(Clock::Limit, at, Timer::MachineEvict(machine.id))]
-        }
-        MachineState::Active
-        | MachineState::Draining { .. }
-        | MachineState::Down
-        | MachineState::Retired => Vec::new(),
     }
 }
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::{
     ids::AccountId,
-    index::{Index, Timer, device_bits},
+    index::Index,
+    load::device_bits,
     records::{JobState, LeaseState, MachineState},
     rows::Tables,
     state::Market,
+    timer::Timer,
     units::Money,
 };
 

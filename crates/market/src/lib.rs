@@ -44,7 +44,8 @@
 //! - the state and its queries: [`state`]; running blocks over it: [`apply`]; why nothing matches: [`explain`]
 //! - money: `money/` (double entry, treasurers, bills); providers, machines, beats, offers: `supply/`; jobs, orders,
 //!   bids, placement, leases: `demand/`; who may do what: `keys`
-//! - underneath: `table` (journaled maps), `rows` (which tables there are), `index` (what is derived from them)
+//! - underneath: `table` (journaled maps), `rows` (which tables there are), `index` (what is derived from them, with
+//!   `load` and `timer`)
 #![forbid(unsafe_code)]
 #![deny(
     clippy::float_arithmetic,
@@ -65,6 +66,7 @@ pub mod ids;
 mod index;
 pub mod invariants;
 mod keys;
+mod load;
 mod money;
 pub mod params;
 pub mod records;
@@ -73,6 +75,7 @@ mod rows;
 pub mod state;
 mod supply;
 mod table;
+mod timer;
 pub mod tx;
 pub mod units;
 

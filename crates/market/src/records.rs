@@ -591,7 +591,7 @@ pub struct Bill {
     pub forfeited: Money,
 }
 
-/// Why a lease ended: a closed set, see the table in `demand/lease.rs`.
+/// Why a lease ended: a closed set, see the table in `demand/ending.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 pub enum EndReason {
     /// The workload exited with code 0.

@@ -12,13 +12,14 @@ use crate::{
     codec::{PublicKey, TxId, encode},
     event::{Event, EventKind},
     ids::{AccountId, BidId, JobId, LeaseId, MachineId, OfferId, OrderId},
-    index::{Clock, Index},
+    index::Index,
     params::{Genesis, NetworkName, Params},
     records::{
         Account, Bid, Bill, Hold, Job, Lease, Machine, Offer, Order, Payable, Provider, Record,
         RecordId, RecordKey, Redemption, Retry, Signer, System,
     },
     rows::{Stored, Tables, TablesBefore},
+    timer::Clock,
     tx::KeyRole,
     units::{BasisPoints, Height, Millis, Money, Timestamp},
 };

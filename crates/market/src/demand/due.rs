@@ -8,13 +8,13 @@
 //! Each step handles at most `timers_per_block` things.
 
 use crate::{
-    demand::{auction, job, lease, order},
+    demand::{auction, ending, job, lease, order},
     ids::OrderId,
-    index::{Clock, Timer},
     money::{settle, treasury},
     records::{EndReason, Retry},
     state::Market,
     supply::{machine, offer},
+    timer::{Clock, Timer},
     units::Timestamp,
 };
 
@@ -68,8 +68,8 @@ fn fire(m: &mut Market, timer: Timer) {
         Timer::LeaseSuspect(id) => lease::suspect(m, id),
         Timer::LeaseLost(id) => lease::lost(m, id),
         Timer::LeaseStart(id) => {
-            let ending = lease::Ending::now(m, EndReason::StartTimeout);
-            lease::end(m, id, ending);
+            let timeout = ending::Ending::now(m, EndReason::StartTimeout);
+            ending::end(m, id, timeout);
         }
         Timer::LeaseLimit(id) => lease::limit_due(m, id),
         Timer::MachineEvict(id) => lease::evict(m, id),

@@ -8,7 +8,7 @@
 use crate::{
     apply::Sender,
     demand::{
-        lease::{self, Ending},
+        ending::{self, Ending},
         order,
         require::Want,
     },
@@ -219,7 +219,7 @@ pub(crate) fn cancel(m: &mut Market, from: &Sender, id: JobId) -> Result<(), Rej
             order::close(m, order, order::Closing::Cancelled);
             finish(m, id, JobEnd::Cancelled);
         }
-        JobState::Running { lease } => lease::end(m, lease, Ending::now(m, EndReason::Cancelled)),
+        JobState::Running { lease } => ending::end(m, lease, Ending::now(m, EndReason::Cancelled)),
         JobState::Ended { .. } => {}
     }
     Ok(())

@@ -5,7 +5,8 @@
 
 use crate::{
     ids::AccountId,
-    index::{Load, device_bit, is_online},
+    index::is_online,
+    load::{Load, device_bit},
     money::meter::{device_count, storage_charge},
     params::Params,
     records::{Avoid, Machine, Provider, ProviderState},

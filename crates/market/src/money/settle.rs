@@ -11,7 +11,7 @@
 //! | fee | the network's share of the sum; none when delivery failed |
 
 use crate::{
-    demand::lease::Terms,
+    demand::ending::Terms,
     event::{EventKind, Purpose, Slot},
     ids::LeaseId,
     money::meter::{device_count, storage_charge},

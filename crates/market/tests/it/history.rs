@@ -589,10 +589,10 @@ fn invariants_hold_and_the_auditor_agrees_over_random_histories() {
             for event in &outcome.events {
                 match event.kind {
                     EventKind::LeaseEnded { reason, .. } => {
-                        *reasons.entry(reason).or_default() += 1
+                        *reasons.entry(reason).or_default() += 1;
                     }
                     EventKind::LeaseChanged { to, .. } => {
-                        *phases.entry(format!("{to:?}")).or_default() += 1
+                        *phases.entry(format!("{to:?}")).or_default() += 1;
                     }
                     _ => {}
                 }
