@@ -19,7 +19,7 @@ use commonware_utils::range::NonEmptyRange;
 use light::{Digest, GENESIS_VIEW, Header, Validator, merkle_root};
 use market::{
     Event, Genesis, SignedTx,
-    codec::{TX_BYTES_MAX, encode},
+    codec::{TX_BYTES_MAX, TxId, encode},
 };
 
 use crate::state::Databases;
@@ -94,9 +94,9 @@ fn no_validator() -> Validator {
 }
 
 /// Returns the root that a header carries for its transactions: over their ids, in order.
-pub(crate) fn tx_root(txs: &[SignedTx]) -> Digest {
-    let ids: Vec<[u8; 32]> = txs.iter().map(|tx| tx.id().0.0).collect();
-    merkle_root(ids.iter().map(<[u8; 32]>::as_slice))
+pub(crate) fn tx_root(ids: impl IntoIterator<Item = TxId>) -> Digest {
+    let ids: Vec<TxId> = ids.into_iter().collect();
+    merkle_root(ids.iter().map(|id| id.0.0.as_slice()))
 }
 
 /// Returns the root that a header carries for what the block announced: receipts, then events.
@@ -147,7 +147,7 @@ impl Read for Block {
             );
             body.push(bytes);
         }
-        if tx_root(&txs) != header.tx_root {
+        if tx_root(txs.iter().map(SignedTx::id)) != header.tx_root {
             return Err(CodecError::Invalid("Block", "body does not fit the header"));
         }
         Ok(Self { header, txs, body })

@@ -31,6 +31,7 @@ pub struct Handle {
     pub(crate) ledger: Ledger,
     pub(crate) network: NetworkName,
     pub(crate) group_key: Arc<[u8]>,
+    pub(crate) validators: usize,
     pub(crate) proofs: mpsc::Sender<ProofRequest>,
     pub(crate) ended: watch::Receiver<Option<Ended>>,
 }
@@ -137,7 +138,7 @@ pub struct Status {
     /// Transactions that wait.
     pub pool_txs: usize,
     /// Validators of the network; with one, its beacon is predictable by it.
-    pub validators: u32,
+    pub validators: usize,
 }
 
 impl fmt::Debug for Handle {
@@ -251,7 +252,7 @@ impl Handle {
             group_key: self.group_key.to_vec(),
             head: *self.ledger.head().borrow(),
             pool_txs: self.ledger.pool().len(),
-            validators: 1,
+            validators: self.validators,
         }
     }
 
@@ -314,6 +315,14 @@ impl Handle {
     /// [`ProofError::Stopping`].
     pub async fn block(&self, height: u64) -> Result<Option<Vec<u8>>, ProofError> {
         self.ask(|reply| ProofRequest::Block(height, reply)).await
+    }
+
+    /// Returns the engine's metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// [`ProofError::Stopping`].
+    pub async fn metrics(&self) -> Result<String, ProofError> {
+        self.ask(ProofRequest::Metrics).await
     }
 
     async fn ask<T>(

@@ -151,10 +151,12 @@ impl Ledger {
             .await
             .expect("a final block can be written to the history");
         self.absorb(executed);
+        let ids = executed.outcome.receipts.iter().map(|receipt| receipt.tx);
+        let included = executed.txs.iter().zip(ids);
         let dropped = self
             .shared
             .pool
-            .finalized(block.height, executed.ctx.time, &executed.txs);
+            .finalized(block.height, executed.ctx.time, included);
         self.shared.head.send_replace(Head {
             height: block.height,
             time_ms: block.time_ms,

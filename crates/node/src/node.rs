@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use commonware_consensus::{marshal::Identifier, types::Height};
+use commonware_consensus::types::Height;
 use commonware_cryptography::Digestible as _;
 use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
 use futures::future::select_all;
@@ -17,7 +17,7 @@ use market::{Genesis, GenesisError, LoadError, Market};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    app::App,
+    app::{App, now_ms},
     beacon::Beacon,
     chain::Block,
     engine::{self, Blocks, Engine, Setup, Timeouts},
@@ -25,7 +25,7 @@ use crate::{
     folder::{Folder, FolderError},
     handle::{Ended, Handle},
     history::{History, HistoryError},
-    ledger::{Ledger, final_block},
+    ledger::{Head, Ledger, final_block},
     null_net::NullNet,
     pace::Pace,
     pool::Pool,
@@ -124,6 +124,7 @@ impl Node {
         drop(Market::genesis(&folder.genesis)?);
         let network = folder.genesis.network.clone();
         let group_key: Arc<[u8]> = keys.group_key().into();
+        let validators = keys.participants().len();
         let (history, writer) = History::open(&folder.history())?;
         let ledger = Ledger::new(history, Pool::default());
         let (proofs, proof_requests) = mpsc::channel(proofs::REQUESTS_MAX);
@@ -150,6 +151,7 @@ impl Node {
             ledger,
             network,
             group_key,
+            validators,
             proofs,
             ended: ended_seen,
         };
@@ -247,6 +249,7 @@ impl Run {
                 why: "the validator's keys do not fit together".to_owned(),
             };
         };
+        let since_ms = now_ms(&context);
         let (executor, requests) = Executor::new();
         let setup = setup(&folder, &keys, scheme, &ledger, &executor, heartbeat);
         let genesis = setup.app.genesis.clone();
@@ -273,11 +276,11 @@ impl Run {
                 return ended;
             }
         };
-        let caught_up = catch_up(blocks.clone(), ledger.clone());
+        let caught_up = catch_up(ledger.head(), since_ms);
         let executing = spawn_executor(&context, base, executor, requests, ledger.pool().clone());
         let proving = context
             .child("proofs")
-            .spawn(move |_| proofs::run(databases, blocks, proofs));
+            .spawn(move |context| proofs::run(context, databases, blocks, proofs));
         let mut all = handles;
         all.extend([executing, proving]);
         let mut any = select_all(all);
@@ -337,14 +340,15 @@ fn setup(
     }
 }
 
-/// Waits until every block that was final before the start is followed.
+/// Waits until a block that was proposed after `since_ms` is final, and so all that were final before are followed.
 ///
 /// After a crash the newest ones are delivered again; who is let in before would be told nonces that are used up.
-async fn catch_up(blocks: Blocks, ledger: Ledger) {
-    let latest = blocks.get_info(Identifier::Latest).await;
-    let latest = latest.map_or(0, |(height, _)| height.get());
+async fn catch_up(mut head: watch::Receiver<Head>, since_ms: u64) {
     // The ledger outlives this wait, so it cannot fail.
-    drop(ledger.head().wait_for(|head| head.height >= latest).await);
+    drop(
+        head.wait_for(|head| head.height > 0 && head.time_ms >= since_ms)
+            .await,
+    );
 }
 
 fn spawn_executor(

@@ -9,8 +9,9 @@ use commonware_runtime::Clock;
 
 use crate::{executor::Executor, pool::Pool};
 
-/// A timer that did not go away although its block came is tried again this much later, not at once.
-const STUCK_TIMER_DELAY: Duration = Duration::from_secs(1);
+/// A timer that did not go away although its block came (there were too many for one block) is tried again this much
+/// later, not at once.
+const STUCK_TIMER_DELAY: Duration = Duration::from_millis(100);
 
 /// Decides when the next block is due.
 #[derive(Debug)]

@@ -228,11 +228,15 @@ impl Pool {
     /// Follows a final block: removes its transactions, all that they superseded, and all that expired.
     ///
     /// Returns the ids of those that can never be included any more.
-    pub(crate) fn finalized(&self, height: u64, time: Timestamp, txs: &[SignedTx]) -> Vec<TxId> {
+    pub(crate) fn finalized<'a>(
+        &self,
+        height: u64,
+        time: Timestamp,
+        txs: impl IntoIterator<Item = (&'a SignedTx, TxId)>,
+    ) -> Vec<TxId> {
         let mut inner = self.lock();
         let mut dropped = std::mem::take(&mut inner.refused);
-        for tx in txs {
-            let id = tx.id();
+        for (tx, id) in txs {
             let next = tx.body.nonce + 1;
             if let Some(queue) = inner.keys.get_mut(&tx.body.signer) {
                 queue.next = queue.next.max(next);

@@ -1,4 +1,4 @@
-//! Answers from the engine's stores: proofs with their certificate and headers, and whole blocks.
+//! Answers from the engine: proofs with their certificate and headers, whole blocks, metrics.
 
 use commonware_codec::Encode as _;
 use commonware_consensus::types::Height;
@@ -39,12 +39,15 @@ pub(crate) enum ProofRequest {
     Record(RecordKey, Reply<Vec<u8>>),
     /// The bytes of a final block.
     Block(u64, Reply<Option<Vec<u8>>>),
+    /// The engine's metrics.
+    Metrics(Reply<String>),
 }
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ProofError>>;
 
 /// Answers requests until no one can ask.
 pub(crate) async fn run<E: Spawner + StorageContext>(
+    context: E,
     databases: Databases<E>,
     blocks: Blocks,
     mut requests: mpsc::Receiver<ProofRequest>,
@@ -60,6 +63,7 @@ pub(crate) async fn run<E: Spawner + StorageContext>(
                 let block = blocks.get_block(Height::new(height)).await;
                 drop(reply.send(Ok(block.map(|block| block.encode().to_vec()))));
             }
+            ProofRequest::Metrics(reply) => drop(reply.send(Ok(context.encode()))),
         }
     }
 }

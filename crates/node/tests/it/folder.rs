@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use node::{Config, FolderError, KeyError, Node, StartError};
 
-use crate::world::{genesis, start};
+use crate::world::{PATIENCE, account, apply, fresh_key, genesis, issue, start};
 
 async fn refused(config: Config) -> StartError {
     match Node::start(config).await {
@@ -123,6 +123,43 @@ async fn other_genesis_and_missing_genesis_are_refused() {
     let why = refused(config).await;
     assert!(
         matches!(why, StartError::Folder(FolderError::OtherGenesis { .. })),
+        "{why}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_store_is_an_error_and_not_a_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    let alice = fresh_key();
+    for nonce in 0..3 {
+        apply(&node.handle(), issue(nonce, account(&alice), 10)).await;
+    }
+    node.stop().await.unwrap();
+    let engine = folder.path().join("engine");
+    let mut damaged = 0;
+    for partition in fs::read_dir(engine).unwrap().map(Result::unwrap) {
+        let name = partition.file_name().into_string().unwrap();
+        if name.contains("-blocks-") || name.contains("-state-") {
+            for blob in fs::read_dir(partition.path()).unwrap().map(Result::unwrap) {
+                let mut bytes = fs::read(blob.path()).unwrap();
+                for byte in &mut bytes {
+                    *byte ^= 0x5a;
+                }
+                fs::write(blob.path(), bytes).unwrap();
+                damaged += 1;
+            }
+        }
+    }
+    assert!(damaged > 0, "the engine keeps its blocks elsewhere now");
+    let config = Config {
+        folder: folder.path().to_owned(),
+        genesis: None,
+    };
+    let started = tokio::time::timeout(PATIENCE, refused(config)).await;
+    let why = started.expect("a damaged store must not hang the start");
+    assert!(
+        matches!(why, StartError::Engine { .. } | StartError::Store(_)),
         "{why}"
     );
 }

@@ -356,3 +356,44 @@ async fn treasurer_reference_is_taken_once() {
     assert_eq!(money, Money::from_dollars(5));
     node.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_carry_the_beacon_of_their_parents_round() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    let handle = node.handle();
+    let alice = fresh_key();
+    let mut at = apply(&handle, issue(0, account(&alice), 10)).await;
+    for nonce in 1..5 {
+        at = apply(&handle, issue(nonce, account(&alice), 10)).await;
+    }
+    let mut seeds = Vec::new();
+    for height in 2..=at.height {
+        let bytes = handle.block(height).await.unwrap().unwrap();
+        let (header, _) = node::read_block(&bytes).unwrap();
+        seeds.push(
+            header
+                .seed
+                .expect("the parent was certified in this process"),
+        );
+    }
+    let count = seeds.len();
+    seeds.sort_unstable();
+    seeds.dedup();
+    assert!(count >= 4 && seeds.len() == count);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_count_final_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    let handle = node.handle();
+    apply(&handle, issue(0, account(&fresh_key()), 10)).await;
+    let metrics = handle.metrics().await.unwrap();
+    let line = metrics
+        .lines()
+        .find(|line| line.contains("processed_height") && !line.starts_with('#'));
+    assert!(line.is_some(), "{metrics}");
+    node.stop().await.unwrap();
+}
