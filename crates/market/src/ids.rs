@@ -1,6 +1,6 @@
 //! Typed ids with a text prefix, so that mixing them fails to compile and a log line says what it names.
 //!
-//! An id is 16 bytes: the first half of `SHA-256(domain ‖ parent)`, see [`derive`]. In text it is the prefix and 26
+//! An id is 16 bytes: the first half of `SHA-256(domain ‖ parent)`, see [`derive()`]. In text it is the prefix and 26
 //! characters of Crockford's base32 in lower case (`job_0123…`). Whoever signs a transaction knows the id of what it
 //! will create before it is included: `derive(prefix, signer ‖ nonce)`.
 
