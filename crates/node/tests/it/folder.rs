@@ -128,7 +128,17 @@ async fn other_genesis_and_missing_genesis_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn damaged_store_is_an_error_and_not_a_hang() {
+async fn damaged_blocks_are_an_error_and_not_a_hang() {
+    require_refused_with_damage("-blocks-").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_state_is_an_error_and_not_a_hang() {
+    require_refused_with_damage("-state-").await;
+}
+
+/// Starts a node whose engine's files of some kind were overwritten.
+async fn require_refused_with_damage(kind: &str) {
     let folder = tempfile::tempdir().unwrap();
     let node = start(folder.path()).await;
     let alice = fresh_key();
@@ -136,28 +146,27 @@ async fn damaged_store_is_an_error_and_not_a_hang() {
         apply(&node.handle(), issue(nonce, account(&alice), 10)).await;
     }
     node.stop().await.unwrap();
-    let engine = folder.path().join("engine");
     let mut damaged = 0;
-    for partition in fs::read_dir(engine).unwrap().map(Result::unwrap) {
-        let name = partition.file_name().into_string().unwrap();
-        if name.contains("-blocks-") || name.contains("-state-") {
+    for partition in fs::read_dir(folder.path().join("engine"))
+        .unwrap()
+        .map(Result::unwrap)
+    {
+        if partition.file_name().to_str().unwrap().contains(kind) {
             for blob in fs::read_dir(partition.path()).unwrap().map(Result::unwrap) {
-                let mut bytes = fs::read(blob.path()).unwrap();
-                for byte in &mut bytes {
-                    *byte ^= 0x5a;
-                }
-                fs::write(blob.path(), bytes).unwrap();
+                let bytes = fs::read(blob.path()).unwrap();
+                fs::write(blob.path(), vec![0x5a; bytes.len()]).unwrap();
                 damaged += 1;
             }
         }
     }
-    assert!(damaged > 0, "the engine keeps its blocks elsewhere now");
+    assert!(damaged > 0, "the engine keeps its files elsewhere now");
     let config = Config {
         folder: folder.path().to_owned(),
         genesis: None,
     };
-    let started = tokio::time::timeout(PATIENCE, refused(config)).await;
-    let why = started.expect("a damaged store must not hang the start");
+    let why = tokio::time::timeout(PATIENCE, refused(config))
+        .await
+        .expect("the start hangs");
     assert!(
         matches!(why, StartError::Engine { .. } | StartError::Store(_)),
         "{why}"

@@ -397,3 +397,33 @@ async fn metrics_count_final_blocks() {
     assert!(line.is_some(), "{metrics}");
     node.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_socket_listens_for_a_network_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    let mine: Vec<String> = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|fd| {
+            fs::read_link(fd.ok()?.path())
+                .ok()?
+                .into_os_string()
+                .into_string()
+                .ok()
+        })
+        .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        // Columns: number, local, remote, state (0A listens), …, inode.
+        for line in fs::read_to_string(table)
+            .unwrap_or_default()
+            .lines()
+            .skip(1)
+        {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            let listens = columns[3] == "0A" && mine.iter().any(|inode| inode == columns[9]);
+            assert!(!listens, "{line}");
+        }
+    }
+    node.stop().await.unwrap();
+}
