@@ -3,6 +3,8 @@
 //! A bench is a module of this folder with a line in [`BENCHES`]. It gives a [`Report`], whose
 //! names say the unit last (`submit_to_running_p50_ms`).
 
+mod lease_start;
+
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -20,7 +22,11 @@ struct Bench {
 /// Measured values by name, the unit at the name's end.
 type Report = BTreeMap<&'static str, f64>;
 
-const BENCHES: &[Bench] = &[];
+const BENCHES: &[Bench] = &[Bench {
+    name: "lease-start",
+    about: "from the command line to a running container, warm image",
+    run: lease_start::run,
+}];
 
 /// Runs the bench that the words name, and prints its report.
 pub(crate) fn run(shop: &Shop, words: &[&str]) -> Result<()> {
