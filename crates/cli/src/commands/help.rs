@@ -1,0 +1,83 @@
+//! `tradewind help`: commands, error codes and topics, offline.
+
+use crate::app;
+use crate::context::{Context, VARIABLES};
+use crate::error::{CODES, Code, Failure, Result, exit, find, nearest};
+
+/// Explain a command, an error code or a topic
+///
+/// Topics: codes, exit-codes, environment.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A command, an error code or a topic
+    #[arg(value_name = "WORD")]
+    words: Vec<String>,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
+    let words: Vec<&str> = args.words.iter().map(String::as_str).collect();
+    let text = match words.as_slice() {
+        [] => app::command().render_help().to_string(),
+        ["codes"] => codes(),
+        ["exit-codes"] => exit_codes(),
+        ["environment"] => variables(),
+        [word] => match find(word) {
+            Some(code) => explain(code),
+            None => command_help(&words)?,
+        },
+        _ => command_help(&words)?,
+    };
+    context.output.bytes(text.as_bytes());
+    Ok(exit::DONE)
+}
+
+fn command_help(words: &[&str]) -> Result<String> {
+    let mut command = app::command();
+    command.build();
+    let mut at = &mut command;
+    for word in words {
+        let names: Vec<String> = at.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+        at = match at.find_subcommand_mut(word) {
+            Some(next) => next,
+            None => return Err(unknown(words, &names)),
+        };
+    }
+    Ok(at.render_long_help().to_string())
+}
+
+fn unknown(words: &[&str], names: &[String]) -> Failure {
+    let last = words.last().copied().unwrap_or_default();
+    let candidates = names.iter().map(String::as_str).chain(CODES.iter().map(|row| row.code));
+    let failure = Failure::new("usage", format!("there is no help on {:?}", words.join(" ")));
+    match nearest(last, candidates) {
+        Some(word) => failure.hint(format!("did you mean: tradewind help {word}")),
+        None => failure.hint("see all codes: tradewind help codes"),
+    }
+}
+
+fn explain(row: &Code) -> String {
+    let mut text = format!("{}\n\n{}\n", row.code, row.meaning);
+    text.push_str(&format!("Exit code {}. Who can mend it: {}.\n\nWays out:\n", row.exit, row.mender.words()));
+    for way in row.ways {
+        text.push_str(&format!("  - {way}\n"));
+    }
+    text
+}
+
+fn codes() -> String {
+    let width = CODES.iter().map(|row| row.code.len()).max().unwrap_or(0);
+    CODES.iter().map(|row| format!("{:width$}  {:3}  {}\n", row.code, row.exit, row.meaning)).collect()
+}
+
+fn exit_codes() -> String {
+    let lines: String =
+        exit::TABLE.iter().map(|(code, meaning)| format!("{code:4}  {meaning}\n")).collect();
+    format!("{lines}\nAn attached run returns the workload's own exit code.\n")
+}
+
+fn variables() -> String {
+    let width = VARIABLES.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: String =
+        VARIABLES.iter().map(|(name, what)| format!("{name:width$}  {what}\n")).collect();
+    format!("{lines}\nNO_COLOR, CLICOLOR_FORCE and TERM=dumb are honoured. A flag wins over a variable.\n")
+}

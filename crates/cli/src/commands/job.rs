@@ -1,0 +1,177 @@
+//! `tradewind job`: jobs in detail.
+
+use api::{EventFilter, EventView, JobView, LeaseView};
+use market::{Millis, Record, RecordId};
+
+use crate::commands::{lease, more, ps};
+use crate::context::Context;
+use crate::error::{Failure, Result, exit};
+use crate::explain;
+use crate::proof;
+use crate::session::{Session, block_on};
+use crate::table::{Column, Keep, Table, number, pairs, text};
+use crate::words;
+
+/// Jobs in detail: list, show, events, explain
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List my jobs, the same as ps
+    #[command(visible_alias = "ls")]
+    List(ps::Args),
+    /// Show a job and its leases
+    Show(One),
+    /// List everything that happened to a job
+    Events(Events),
+    /// Say what matches a waiting job, or why nothing does
+    Explain(One),
+}
+
+#[derive(Debug, clap::Args)]
+struct One {
+    /// Name, id, or unique beginning of the id
+    #[arg(value_name = "JOB")]
+    job: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct Events {
+    #[command(flatten)]
+    one: One,
+    /// Go on as they happen, until the job has ended
+    #[arg(short, long)]
+    follow: bool,
+    /// Movements of money too
+    #[arg(long)]
+    money: bool,
+    /// Go on after this cursor
+    #[arg(long, value_name = "CURSOR", hide_short_help = true)]
+    after: Option<u64>,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
+    match &args.verb {
+        Verb::List(args) => ps::run(context, args),
+        Verb::Show(one) => show(context, one),
+        Verb::Events(args) => events(context, args),
+        Verb::Explain(one) => explain(context, one),
+    }
+}
+
+fn show(context: &Context, one: &One) -> Result<u8> {
+    block_on(async {
+        let session = Session::open(context).await?;
+        let id = session.find_job(&one.job, tenant(context)).await?;
+        let job = session.client.job(&id.to_string()).await?;
+        let leases = session.client.job_leases(&id).await?;
+        context.output.thing(&job, &id.to_string(), &lines(&job, &leases.items))?;
+        Ok(exit::DONE)
+    })
+}
+
+/// Names are looked up among my jobs where I have a key, else among everybody's.
+fn tenant(context: &Context) -> Option<market::AccountId> {
+    context.wallet().ok().map(|wallet| wallet.account())
+}
+
+fn lines(job: &JobView, leases: &[LeaseView]) -> String {
+    let dash = || "–".to_owned();
+    let mut text = pairs(&[
+        ("job", job.id.to_string()),
+        ("name", job.name.as_ref().map_or_else(dash, ToString::to_string)),
+        ("state", ps::state(job)),
+        ("opened", job.opened_at.to_string()),
+        ("ended", job.end.as_ref().map_or_else(dash, |end| end.at.to_string())),
+        ("cost", format!("{} of at most {}", job.charged, job.budget)),
+        ("held", job.held.to_string()),
+        ("price cap", job.price_cap.map_or_else(dash, |cap| format!("{cap} per device-hour"))),
+        ("ran", words::show_duration(Millis::from_millis(job.ran_ms))),
+        ("at most", words::show_duration(Millis::from_millis(job.duration_max_ms))),
+        ("attempts", format!("{} of {} used", job.attempts_used, job.attempts_max)),
+        ("verification", format!("{}: delivery is the provider's claim", job.verification)),
+    ]);
+    if !leases.is_empty() {
+        text.push('\n');
+        text.push_str(&lease::table(leases).render(None, true));
+    }
+    text
+}
+
+const COLUMNS: &[Column] = &[
+    number("EVENT", Keep::Until(2)),
+    text("TIME", Keep::Always),
+    number("BLOCK", Keep::Until(1)),
+    text("WHAT", Keep::Always),
+    text("DETAIL", Keep::Always),
+    text("TRANSACTION", Keep::Wide),
+];
+
+fn events(context: &Context, args: &Events) -> Result<u8> {
+    block_on(async {
+        let session = Session::open(context).await?;
+        let id = session.find_job(&args.one.job, tenant(context)).await?;
+        let filter = EventFilter::job(id);
+        if args.follow {
+            return follow(context, &session, filter, args).await;
+        }
+        let page = session.client.event_page(args.after, &filter).await?;
+        let mut table = Table::new(COLUMNS, "nothing happened yet");
+        for event in page.items.iter().filter(|event| args.money || !is_money(event)) {
+            table.row(event.seq.to_string(), cells(event));
+        }
+        context.output.list(&page, &page.items, &table)?;
+        more(context, page.next.as_deref());
+        Ok(exit::DONE)
+    })
+}
+
+async fn follow(context: &Context, session: &Session, filter: EventFilter, args: &Events) -> Result<u8> {
+    let mut stream = session.client.events(args.after, filter);
+    loop {
+        let event = stream.next().await?;
+        if context.output.is_json() {
+            context.output.json_line(&event)?;
+        } else if args.money || !is_money(&event) {
+            let cells = cells(&event);
+            context.output.line(&format!("{:>6}  {}  {:<14} {}", cells[0], cells[1], cells[3], cells[4]));
+        }
+        if event.kind.word() == "job-ended" {
+            return Ok(exit::DONE);
+        }
+    }
+}
+
+fn is_money(event: &EventView) -> bool {
+    event.kind.word() == "posted"
+}
+
+fn cells(event: &EventView) -> Vec<String> {
+    vec![
+        event.seq.to_string(),
+        event.time.to_string(),
+        event.height.to_string(),
+        event.kind.word().to_owned(),
+        explain::event(event),
+        event.tx.map_or_else(|| "–".to_owned(), |tx| tx.to_string()),
+    ]
+}
+
+fn explain(context: &Context, one: &One) -> Result<u8> {
+    block_on(async {
+        let session = Session::open(context).await?;
+        let id = session.find_job(&one.job, tenant(context)).await?;
+        let proved = proof::record(context, &session, RecordId::Job(id)).await?;
+        let Some(Record::Job(job)) = proved.record else {
+            return Err(Failure::new("no-job", format!("job {id} has left the live state"))
+                .hint(format!("its history remains: tradewind job events {id}")));
+        };
+        let answer = session.client.explain(&job.spec).await?;
+        context.output.thing(&answer, &id.to_string(), &explain::plan_lines(&answer))?;
+        Ok(exit::DONE)
+    })
+}

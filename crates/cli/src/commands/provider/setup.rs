@@ -1,0 +1,404 @@
+//! Making this machine a provider's: what is stored of it, its runtime, and what the ledger shall say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agent::inventory::{ChildProbe, Listing, measure};
+use agent::journal::Journal;
+use agent::pricing::Policy;
+use agent::setup::{Plan, Provider, Ready, SetupError};
+use api::Client;
+use market::{BasisPoints, MachineId, Money, Name, NetworkName, Prices, Rate, Tier};
+use net::{BindOptions, Endpoint, Services};
+use runtime::{Capabilities, LocalConfig, LocalRuntime, Runtime};
+use serde::{Deserialize, Serialize};
+
+use super::Which;
+use crate::context::Context;
+use crate::error::{Failure, Result, exit, io_failure};
+use crate::files;
+use crate::output::Style;
+use crate::service::Service;
+use crate::session::{Session, block_on};
+use crate::wallet::Wallet;
+use crate::words;
+
+/// What runs containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RuntimeKind {
+    /// Containers with limits, as root.
+    Embedded,
+    /// Plain namespaces without limits, for trying it out without root.
+    Process,
+}
+
+impl RuntimeKind {
+    /// Returns its word.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// Make this machine a provider's: measure it, post the bond, register it and place its offers
+///
+/// May be run again: only what differs changes. The account needs money for the bond first. Set --share and --slots
+/// lower where others use the machine too.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tradewind provider init --name atlas --price 0.25\n  tradewind provider start")]
+pub(crate) struct Init {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The name that tenants see
+    #[arg(long, value_name = "NAME", value_parser = words::name)]
+    pub(crate) name: Option<Name>,
+    /// What runs containers; by default embedded as root, else process
+    #[arg(long, value_name = "RUNTIME", value_enum)]
+    pub(crate) runtime: Option<RuntimeKind>,
+    /// How many leases a machine without GPUs takes side by side
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) slots: u8,
+    /// Percent of processor, memory and disk that is for leases
+    #[arg(long, value_name = "PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) share: u16,
+    /// Dollars per device and hour
+    #[arg(long, value_name = "DOLLARS", default_value = "0.10", value_parser = words::rate)]
+    pub(crate) price: Rate,
+    /// Tiers to offer, repeatable
+    #[arg(long, value_name = "TIER", default_value = "on-demand", value_parser = crate::commands::tier)]
+    pub(crate) tier: Vec<Tier>,
+    /// Bond that it shall have at least: it answers for leases
+    #[arg(long, value_name = "DOLLARS", default_value = "10", value_parser = words::money)]
+    pub(crate) bond: Money,
+    /// Region of the machine
+    #[arg(long, value_name = "REGION", value_parser = words::name)]
+    pub(crate) region: Option<Name>,
+    /// UDP port where tenants reach it; 0 takes a free one and keeps it
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) port: u16,
+    /// Reachable from this machine only
+    #[arg(long)]
+    pub(crate) loopback: bool,
+    /// The account's key, whatever flags and environment say
+    #[arg(skip)]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// What is stored of an agent of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stored {
+    /// The name that tenants see.
+    pub(crate) name: String,
+    /// The account's key.
+    pub(crate) key_file: PathBuf,
+    /// What runs containers.
+    pub(crate) runtime: RuntimeKind,
+    slots: u8,
+    share_percent: u16,
+    price_micros_per_device_hour: u64,
+    tiers: Vec<String>,
+    bond_micros: u64,
+    region: Option<String>,
+    port: u16,
+    loopback: bool,
+    /// The machine, once it is registered: its network and id.
+    machine: Option<(String, String)>,
+}
+
+/// An agent of this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Lender {
+    /// Where its data lies.
+    pub(crate) folder: PathBuf,
+    /// What is stored of it.
+    pub(crate) stored: Stored,
+    label: String,
+    home: PathBuf,
+}
+
+pub(super) fn run(context: &Context, args: &Init) -> Result<u8> {
+    block_on(async {
+        let (lender, ready) = init(context, args).await?;
+        let output = &context.output;
+        for line in &ready.changed {
+            output.say(&format!("{} {line}", output.mark(Style::Good)));
+        }
+        if ready.changed.is_empty() {
+            output.say("everything stands already");
+        }
+        for (gpu, why) in &ready.offered.left_out {
+            output.warn(&format!("{} is not offered: {why}", gpu.name));
+        }
+        if lender.stored.runtime == RuntimeKind::Process {
+            output.warn(PROCESS_LOSS);
+        }
+        output.say(&format!("\nnext:  {}", output.paint(Style::Good, "tradewind provider start")));
+        output.result(&ready.machine.to_string(), &ready.machine.to_string())?;
+        Ok(exit::DONE)
+    })
+}
+
+/// What is lost with the process runtime, in one line.
+pub(crate) const PROCESS_LOSS: &str = "without root there are no limits and no isolation between a job and your files; \
+     only jobs that allow --isolation none come here";
+
+/// Stores what the arguments say and brings the ledger to it.
+pub(crate) async fn init(context: &Context, args: &Init) -> Result<(Lender, Ready)> {
+    let mut lender = Lender::store(context, args).await?;
+    let runtime = open_runtime(lender.stored.runtime, &lender.runtime_folder()).await?;
+    let ready = lender.bring_up_to_date(context, runtime.as_ref()).await?;
+    Ok((lender, ready))
+}
+
+impl Init {
+    /// Runs it for another command.
+    pub(crate) async fn apply(&self, context: &Context) -> Result<(Lender, Ready)> {
+        init(context, self).await
+    }
+}
+
+impl Stored {
+    /// Returns how the data plane listens.
+    pub(crate) fn bind(&self) -> BindOptions {
+        let all = BindOptions::all_interfaces(self.port);
+        if self.loopback { BindOptions { port: self.port, ..BindOptions::loopback() } } else { all }
+    }
+
+    fn plan(&self, dial: Vec<Name>) -> Result<Plan> {
+        let broken = || Failure::new("bad-context", "the stored provider has values that are none");
+        let parse = |text: &String| Name::parse(text).ok_or_else(broken);
+        let tier = |text: &String| crate::commands::tier(text).map_err(|_| broken());
+        let price = Rate::from_micros_per_hour(self.price_micros_per_device_hour);
+        Ok(Plan {
+            name: parse(&self.name)?,
+            bond: Money::from_micros(self.bond_micros),
+            listing: Listing {
+                slots: self.slots,
+                share: BasisPoints::from_bps(self.share_percent.saturating_mul(100)),
+                region: self.region.as_ref().map(parse).transpose()?,
+                dial,
+                ..Listing::default()
+            },
+            policy: Policy {
+                tiers: self.tiers.iter().map(tier).collect::<Result<_>>()?,
+                prices: Prices { per_device_hour: price, ..Prices::default() },
+                floor: price,
+                ..Policy::default()
+            },
+        })
+    }
+}
+
+impl Lender {
+    /// Returns the agent that is stored under a label.
+    pub(crate) fn find(context: &Context, label: &str) -> Result<Self> {
+        let folder = folder(context, label);
+        let path = folder.join("provider.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Failure::new("not-provider", format!("no provider {label:?} is set up on this machine"))
+                    .hint("set it up: tradewind provider init"));
+            }
+            Err(error) => return Err(io_failure("read", &path)(error)),
+        };
+        let stored = serde_json::from_slice(&text).map_err(|error| {
+            Failure::new("bad-context", format!("could not read {}", path.display())).causes(&error)
+        })?;
+        Ok(Self { folder, stored, label: label.to_owned(), home: context.home.clone() })
+    }
+
+    /// Returns the labels of all agents that are stored here.
+    pub(crate) fn labels(context: &Context) -> Vec<String> {
+        let entries = fs::read_dir(context.home.join("providers")).into_iter().flatten().flatten();
+        let mut labels: Vec<String> = entries
+            .filter(|entry| entry.path().join("provider.json").exists())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        labels.sort();
+        labels
+    }
+
+    async fn store(context: &Context, args: &Init) -> Result<Self> {
+        let label = args.which.label.as_str();
+        let folder = folder(context, label);
+        let service = Service::new(&context.home, format!("provider-{label}"));
+        if service.running()?.is_some() {
+            return Err(Failure::new("busy", format!("{} runs already", service.name()))
+                .hint("stop it first; it reads what is stored when it starts"));
+        }
+        files::create_private_folder(&folder)?;
+        let given = args.key_file.clone().or_else(|| context.given_key_file());
+        let key_file = given.unwrap_or_else(|| context.keys().join(format!("provider-{label}.key")));
+        Wallet::open_or_create(&key_file)?;
+        let before = Self::find(context, label).ok().map(|lender| lender.stored);
+        let kept_port = before.as_ref().map(|stored| stored.port).filter(|port| *port != 0);
+        let port = match (args.port, kept_port) {
+            (0, Some(port)) => port,
+            (0, None) => free_port().await?,
+            (port, _) => port,
+        };
+        let old_name = before.as_ref().map(|stored| stored.name.clone());
+        let name = args.name.as_ref().map(ToString::to_string).or(old_name);
+        let stored = Stored {
+            name: name.unwrap_or_else(|| label.to_owned()),
+            key_file,
+            runtime: match args.runtime {
+                Some(kind) => kind,
+                None => choose_runtime(&folder).await?.0,
+            },
+            slots: args.slots,
+            share_percent: args.share,
+            price_micros_per_device_hour: args.price.micros_per_hour(),
+            tiers: args.tier.iter().map(api::view::text::Text::to_text).collect(),
+            bond_micros: args.bond.micros(),
+            region: args.region.as_ref().map(ToString::to_string),
+            port,
+            loopback: args.loopback,
+            machine: before.and_then(|stored| stored.machine),
+        };
+        let lender = Self { folder, stored, label: label.to_owned(), home: context.home.clone() };
+        lender.write()?;
+        Ok(lender)
+    }
+
+    /// Returns the agent's process.
+    pub(crate) fn service(&self) -> Service {
+        Service::new(&self.home, format!("provider-{}", self.label))
+    }
+
+    /// Returns where the runtime keeps its things.
+    pub(crate) fn runtime_folder(&self) -> PathBuf {
+        self.folder.join("runtime")
+    }
+
+    /// Returns how many containers the runtime has a folder of, running or not.
+    pub(crate) fn containers(&self) -> usize {
+        fs::read_dir(self.runtime_folder().join("containers")).map_or(0, Iterator::count)
+    }
+
+    /// Returns the machine that the agent registered on a network.
+    pub(crate) fn machine(&self, network: &NetworkName) -> Result<MachineId> {
+        let on = self.stored.machine.as_ref().filter(|(name, _)| name == network.as_str());
+        on.and_then(|(_, id)| id.parse().ok()).ok_or_else(|| {
+            Failure::new("not-provider", format!("{} has no machine on {network}", self.stored.name))
+                .hint("register it: tradewind provider init")
+        })
+    }
+
+    /// Returns the provider's key at work.
+    pub(crate) async fn provider(&self, context: &Context) -> Result<Provider> {
+        let wallet = Wallet::open(&self.stored.key_file)?;
+        let client = Client::new(context.endpoint()?)?;
+        Provider::of_key(client, wallet.key().clone()).await.map_err(failed)
+    }
+
+    /// Brings the ledger to what is stored and measured.
+    pub(crate) async fn bring_up_to_date(&mut self, context: &Context, runtime: &dyn Runtime) -> Result<Ready> {
+        let session = Session::open(context).await?;
+        let capabilities = probe(runtime).await?;
+        let mut provider = self.provider(context).await?;
+        let plan = self.stored.plan(self.dial().await?)?;
+        let probe = ChildProbe { program: own_program()? };
+        let folder = self.folder.clone();
+        let inventory = tokio::task::spawn_blocking(move || measure(&folder, &probe)).await;
+        let inventory = inventory
+            .map_err(|error| Failure::new("bug", "measuring the machine panicked").causes(&error))?
+            .map_err(|error| failed(error.into()))?;
+        let mut journal = Journal::open(&self.folder).map_err(|error| failed(error.into()))?;
+        let ready = provider.init(&mut journal, &inventory, &capabilities, &plan).await.map_err(failed)?;
+        self.stored.machine = Some((session.network().to_string(), ready.machine.to_string()));
+        self.write()?;
+        Ok(ready)
+    }
+
+    fn write(&self) -> Result<()> {
+        let text = serde_json::to_vec_pretty(&self.stored)
+            .map_err(|error| Failure::new("bug", "could not write the provider").causes(&error))?;
+        files::write_private(&self.folder.join("provider.json"), &text)
+    }
+
+    /// Returns where the data plane can be dialled, by binding it for a moment.
+    async fn dial(&self) -> Result<Vec<Name>> {
+        let secret = ed25519_dalek::SigningKey::from_bytes(&rand::random());
+        let endpoint = Endpoint::bind(&secret, self.stored.bind(), Services::none())
+            .await
+            .map_err(|error| {
+                Failure::new("port-taken", format!("could not open UDP port {}", self.stored.port)).causes(&error)
+            })?;
+        let hints = endpoint.dial_hints();
+        endpoint.close().await;
+        Ok(hints)
+    }
+}
+
+fn folder(context: &Context, label: &str) -> PathBuf {
+    context.home.join("providers").join(label)
+}
+
+async fn free_port() -> Result<u16> {
+    let socket = tokio::net::UdpSocket::bind(("0.0.0.0", 0)).await;
+    let port = socket.and_then(|socket| socket.local_addr()).map(|address| address.port());
+    port.map_err(|error| Failure::new("port-taken", "there is no free UDP port").causes(&error))
+}
+
+fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().map_err(io_failure("find", Path::new("/proc/self/exe")))
+}
+
+/// Opens a runtime in a folder; one at a time may have it.
+pub(crate) async fn open_runtime(kind: RuntimeKind, folder: &Path) -> Result<Arc<dyn Runtime>> {
+    let config = LocalConfig::new(folder, own_program()?);
+    let opened = match kind {
+        RuntimeKind::Embedded => LocalRuntime::embedded(config).await,
+        RuntimeKind::Process => LocalRuntime::process(config).await,
+    };
+    let runtime = opened.map_err(|error| Failure::new("no-runtime", "could not open the runtime").causes(&error))?;
+    Ok(Arc::new(runtime))
+}
+
+async fn probe(runtime: &dyn Runtime) -> Result<Capabilities> {
+    let capabilities =
+        runtime.probe().await.map_err(|error| Failure::new("no-runtime", "could not probe the runtime").causes(&error))?;
+    match &capabilities.usable {
+        Ok(()) => Ok(capabilities),
+        Err(why) => Err(Failure::new("no-runtime", format!("the {} runtime does not work here: {why}", capabilities.name))),
+    }
+}
+
+/// Returns the strongest runtime that works here, and why a stronger one does not.
+pub(crate) async fn choose_runtime(folder: &Path) -> Result<(RuntimeKind, Option<String>)> {
+    let mut lost = None;
+    for kind in [RuntimeKind::Embedded, RuntimeKind::Process] {
+        let runtime = open_runtime(kind, &folder.join("runtime")).await?;
+        match probe(runtime.as_ref()).await {
+            Ok(_) => return Ok((kind, lost)),
+            Err(failure) => lost = Some(failure.what().to_owned()),
+        }
+    }
+    let why = lost.unwrap_or_default();
+    Err(Failure::new("no-runtime", "no container runtime works on this machine").detail(why))
+}
+
+/// Turns the agent's words into ours.
+pub(super) fn failed(error: SetupError) -> Failure {
+    match error {
+        SetupError::Ask { source, .. } => source.into(),
+        SetupError::Submit { what, source } => match source {
+            agent::SubmitError::Refused(problem) => Failure::from(*problem).detail(format!("could not {what}")),
+            agent::SubmitError::Unsent(error) => Failure::from(error).detail(format!("could not {what}")),
+        },
+        SetupError::UnknownKey { key } => Failure::new("unknown-key", format!("the network does not know {key}"))
+            .detail(format!("its account would be {}", market::AccountId::of(key)))
+            .hint("ask a treasurer for a first deposit; the account needs its bond"),
+        SetupError::NotRegistered => Failure::new("not-provider", error.to_string()),
+        SetupError::Journal(_) | SetupError::Measure(_) => {
+            Failure::new("io", "could not set up the provider").causes(&error)
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `tradewind ps`: my jobs.
+
+use api::JobView;
+use market::Timestamp;
+
+use crate::commands::more;
+use crate::context::Context;
+use crate::error::{Result, exit};
+use crate::session::{Session, block_on};
+use crate::table::{Column, Keep, Table, number, text};
+use crate::words;
+
+/// List my jobs
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = "Examples:\n  tradewind ps\n  tradewind ps -a -o json")]
+pub(crate) struct Args {
+    /// Ended ones too
+    #[arg(short, long)]
+    all: bool,
+    /// Everybody's
+    #[arg(long, hide_short_help = true)]
+    everybody: bool,
+    /// Go on after this cursor
+    #[arg(long, value_name = "CURSOR", hide_short_help = true)]
+    after: Option<String>,
+}
+
+const COLUMNS: &[Column] = &[
+    text("JOB", Keep::Always),
+    text("NAME", Keep::Until(2)),
+    text("STATE", Keep::Always),
+    number("COST $", Keep::Always),
+    number("BUDGET $", Keep::Until(3)),
+    number("RAN", Keep::Until(4)),
+    text("OPENED", Keep::Until(1)),
+    text("LEASE", Keep::Wide),
+    number("ATTEMPTS", Keep::Wide),
+];
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
+    let tenant = if args.everybody { None } else { Some(context.wallet()?.account()) };
+    let state = (!args.all).then_some("live");
+    block_on(async {
+        let session = Session::open(context).await?;
+        let page = session.client.jobs(tenant.as_ref(), state, args.after.as_deref()).await?;
+        context.output.list(&page, &page.items, &table(&page.items, session.status.now.0))?;
+        more(context, page.next.as_deref());
+        Ok(exit::DONE)
+    })
+}
+
+/// Returns jobs as a table.
+pub(crate) fn table(jobs: &[JobView], now: Timestamp) -> Table {
+    let mut table = Table::new(COLUMNS, "no jobs; start one: tradewind run IMAGE, or see all with: tradewind ps -a");
+    for job in jobs {
+        table.row(
+            job.id.to_string(),
+            vec![
+                job.id.to_string(),
+                job.name.as_ref().map_or_else(|| "–".to_owned(), ToString::to_string),
+                state(job),
+                words::show_amount(job.charged.0),
+                words::show_amount(job.budget.0),
+                words::show_duration(market::Millis::from_millis(job.ran_ms)),
+                words::show_age(job.opened_at.0, now),
+                job.lease.map_or_else(|| "–".to_owned(), |lease| lease.to_string()),
+                format!("{}/{}", job.attempts_used, job.attempts_max),
+            ],
+        );
+    }
+    table
+}
+
+/// Returns a job's state, with how it ended once it has.
+pub(crate) fn state(job: &JobView) -> String {
+    match &job.end {
+        Some(end) => end.reason.to_string(),
+        None => job.state.clone(),
+    }
+}

@@ -1,0 +1,212 @@
+//! Following a job: its events become phases, its output is written as it comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::view::text::Text as _;
+use api::{EndReasonView, EventFilter, EventKindView, EventView};
+use market::event::LeasePhase;
+use market::{JobId, LeaseId, Millis, Money, Timestamp};
+use net::logs::{LogEnd, LogStreams};
+use tokio::task::JoinHandle;
+
+use crate::error::{Failure, Result, exit};
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::session::Session;
+use crate::tail::{self, Wanted};
+use crate::wallet::Wallet;
+use crate::words;
+
+/// For the rest of the output of a lease whose machine was lost: it may come back, but nobody waits for it longer.
+const LOST_OUTPUT: Duration = Duration::from_secs(15);
+
+/// What to follow.
+#[derive(Debug)]
+pub(crate) struct Follow<'a> {
+    /// The node.
+    pub(crate) session: &'a Session,
+    /// The key that opened the job.
+    pub(crate) wallet: &'a Wallet,
+    /// Where to write.
+    pub(crate) output: &'a Arc<Output>,
+    /// The job.
+    pub(crate) job: JobId,
+    /// The last event before the job.
+    pub(crate) after: Option<u64>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    /// Why.
+    pub(crate) reason: EndReasonView,
+    /// Charged in all.
+    pub(crate) charged: Money,
+    /// Returned to the tenant.
+    pub(crate) returned: Money,
+    /// Device time over all leases.
+    pub(crate) ran_ms: u64,
+}
+
+/// What is known while following.
+struct State {
+    progress: Progress,
+    bids: u32,
+    opened_at: Option<Timestamp>,
+    awarded_at: Option<Timestamp>,
+    ran_ms: u64,
+    reading: Option<(LeaseId, JoinHandle<Result<LogEnd>>)>,
+}
+
+impl Follow<'_> {
+    /// Follows until the job has ended and its output is written, or until Ctrl-C detaches.
+    pub(crate) async fn until_ended(&self, progress: Progress) -> Result<Ended> {
+        let mut state = State {
+            progress,
+            bids: 0,
+            opened_at: None,
+            awarded_at: None,
+            ran_ms: 0,
+            reading: None,
+        };
+        state.progress.phase("job", self.job.to_string());
+        let ended = tokio::select! {
+            ended = self.events(&mut state) => ended,
+            _interrupt = tokio::signal::ctrl_c() => Err(self.detached()),
+        };
+        if let Some((_, reading)) = state.reading.take() {
+            reading.abort();
+        }
+        ended
+    }
+
+    fn detached(&self) -> Failure {
+        let job = self.job;
+        Failure::new("interrupted", format!("detached; job {job} goes on"))
+            .exiting(exit::INTERRUPTED)
+            .hint(format!("return to it: tradewind logs -f {job}"))
+            .hint(format!("or end it: tradewind stop {job}"))
+    }
+
+    async fn events(&self, state: &mut State) -> Result<Ended> {
+        let mut stream = self.session.client.events(self.after, EventFilter::job(self.job));
+        loop {
+            let event = stream.next().await?;
+            if let Some(ended) = self.take(state, &event).await? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Tells of one event; returns the end once it has come.
+    async fn take(&self, state: &mut State, event: &EventView) -> Result<Option<Ended>> {
+        match &event.kind {
+            EventKindView::OrderOpened { closes_at, .. } => {
+                state.opened_at = Some(event.time.0);
+                let window = closes_at.0.since(event.time.0);
+                let text = if window.is_zero() {
+                    "waiting for a machine".to_owned()
+                } else {
+                    format!("collecting for {}", words::show_duration(window))
+                };
+                state.progress.phase(if window.is_zero() { "lease" } else { "bids" }, text);
+            }
+            EventKindView::BidPlaced { .. } => {
+                state.bids += 1;
+                state.progress.phase("bids", format!("{} so far", state.bids));
+            }
+            EventKindView::LeaseAwarded { lease, machine, source, .. } => {
+                self.awarded(state, event, *lease, &format!("{lease} on {machine} from {source}"));
+            }
+            EventKindView::LeaseReady { lease, at, .. } => {
+                let took = state.awarded_at.map_or(Millis::ZERO, |awarded| at.0.since(awarded));
+                state.progress.done("start", &format!("ready after {}", words::show_duration(took)));
+                state.reading = Some((*lease, self.read(*lease).await?));
+            }
+            EventKindView::LeaseChanged { lease, to, .. } => tell_phase(state, *lease, *to),
+            EventKindView::LeaseEnded { lease, reason, bill, .. } => {
+                state.ran_ms += bill.elapsed_ms;
+                self.drain(state, *lease, reason).await;
+            }
+            EventKindView::JobEnded { reason, charged, returned, .. } => {
+                state.progress.clear();
+                return Ok(Some(Ended {
+                    reason: reason.clone(),
+                    charged: charged.0,
+                    returned: returned.0,
+                    ran_ms: state.ran_ms,
+                }));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn awarded(&self, state: &mut State, event: &EventView, lease: LeaseId, text: &str) {
+        if state.bids > 0 {
+            let after = state.opened_at.map_or(Millis::ZERO, |opened| event.time.0.since(opened));
+            let line = format!("{} in {}", state.bids, words::show_duration(after));
+            state.progress.done("bids", &line);
+        }
+        state.bids = 0;
+        state.awarded_at = Some(event.time.0);
+        state.progress.done("lease", text);
+        state.progress.phase("start", format!("{lease} fetches the image and starts"));
+    }
+
+    /// Begins to read a lease's output, beside the events.
+    async fn read(&self, lease: LeaseId) -> Result<JoinHandle<Result<LogEnd>>> {
+        let view = self.session.client.lease(&lease).await?;
+        let (session, wallet) = (self.session.clone(), self.wallet.clone());
+        let output = Arc::clone(self.output);
+        Ok(tokio::spawn(async move {
+            if output.is_json() {
+                // Standard output is the job's view then.
+                return Ok(LogEnd::CaughtUp);
+            }
+            let wanted = Wanted { streams: LogStreams::Both, follow: true };
+            tail::copy(&session, &wallet, &output, &view, wanted).await
+        }))
+    }
+
+    /// Waits for the rest of an ended lease's output.
+    async fn drain(&self, state: &mut State, lease: LeaseId, reason: &EndReasonView) {
+        let Some((reading_of, mut reading)) = state.reading.take() else {
+            state.progress.note("start", &format!("{lease} ended before it was ready: {reason}"));
+            return;
+        };
+        assert_eq!(reading_of, lease, "a job has one live lease");
+        let orderly = matches!(reason.code.as_str(), "completed" | "failed");
+        let read = if orderly {
+            Ok((&mut reading).await)
+        } else {
+            tokio::time::timeout(LOST_OUTPUT, &mut reading).await
+        };
+        reading.abort();
+        if !orderly {
+            state.progress.note("lease", &format!("{lease} ended: {reason}"));
+        }
+        match read {
+            Ok(Ok(Ok(_end))) => {}
+            Ok(Ok(Err(failure))) => self.incomplete(failure.what()),
+            Ok(Err(error)) => self.incomplete(&error.to_string()),
+            Err(_) => self.incomplete("its machine does not answer"),
+        }
+    }
+
+    fn incomplete(&self, why: &str) {
+        self.output.warn(&format!("the output may be incomplete: {why}; try: tradewind logs {}", self.job));
+    }
+}
+
+fn tell_phase(state: &State, lease: LeaseId, to: LeasePhase) {
+    match to {
+        LeasePhase::Suspect => state.progress.note("lease", &format!("{lease} has missed its beats")),
+        LeasePhase::Preempting => state.progress.note("lease", &format!("{lease} is being taken back")),
+        LeasePhase::Paused => state.progress.note("lease", &format!("{lease} is paused: the budget is used up")),
+        LeasePhase::Awarded | LeasePhase::Running | LeasePhase::Ended => {
+            state.progress.note("lease", &format!("{lease} is {}", to.to_text()));
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The only way to the terminal: data to standard output, talk to standard error.
+//!
+//! A reader that went away (`tradewind ps | head -1`) is no error: what follows is dropped and the program ends as if
+//! it had been read.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::error::{Failure, Result};
+use crate::table::Table;
+
+/// Columns assumed where the width is not known: what most readers and wide terminals show without wrapping.
+const WIDTH_DEFAULT: usize = 100;
+
+/// What standard output gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Columns that fit the terminal.
+    #[default]
+    Table,
+    /// All columns.
+    Wide,
+    /// The API's view, byte for byte.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+    /// Only ids.
+    Name,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What a piece of talk means; the words say it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Done, and commands to type.
+    Good,
+    /// Needs attention.
+    Warning,
+    /// Failed.
+    Bad,
+    /// Names and hints.
+    Name,
+    /// Secondary.
+    Dim,
+}
+
+impl Style {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Good => "32",
+            Self::Warning => "33",
+            Self::Bad => "31",
+            Self::Name => "36",
+            Self::Dim => "2",
+        }
+    }
+}
+
+/// What the surroundings say about the terminal; read once, in `context.rs`.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "one independent fact for each variable")]
+pub(crate) struct Surroundings {
+    /// `NO_COLOR` is set and not empty.
+    pub(crate) no_color: bool,
+    /// `CLICOLOR_FORCE` is set and not `0`.
+    pub(crate) force_color: bool,
+    /// `TERM` is `dumb`.
+    pub(crate) dumb: bool,
+    /// The locale is UTF-8.
+    pub(crate) utf8: bool,
+}
+
+/// Prints.
+#[derive(Debug)]
+pub(crate) struct Output {
+    format: Format,
+    quiet: bool,
+    headers: bool,
+    color_out: bool,
+    color_err: bool,
+    live: bool,
+    symbols: bool,
+    width: usize,
+    /// Whole lines from several threads do not mix, and a spinner knows when to redraw.
+    err: Mutex<io::Stderr>,
+}
+
+/// How to print, as flags and environment say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings {
+    /// What standard output gets.
+    pub(crate) format: Format,
+    /// Ids only, and no talk but errors.
+    pub(crate) quiet: bool,
+    /// No header line.
+    pub(crate) no_headers: bool,
+    /// When to colour.
+    pub(crate) color: ColorChoice,
+    /// No lines of progress.
+    pub(crate) no_progress: bool,
+    /// The surroundings.
+    pub(crate) around: Surroundings,
+}
+
+impl Output {
+    /// Makes the output that `settings` and the terminal ask for.
+    pub(crate) fn new(settings: Settings) -> Self {
+        let around = settings.around;
+        let colored = |terminal: bool| match settings.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto if around.force_color => true,
+            ColorChoice::Auto => terminal && !around.no_color && !around.dumb,
+        };
+        let (out_tty, err_tty) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let width = terminal_size::terminal_size().filter(|_| out_tty);
+        Self {
+            format: settings.format,
+            quiet: settings.quiet,
+            headers: !settings.no_headers,
+            color_out: colored(out_tty),
+            color_err: colored(err_tty),
+            live: err_tty && !around.dumb && !settings.no_progress,
+            symbols: around.utf8,
+            width: width.map_or(WIDTH_DEFAULT, |(columns, _)| usize::from(columns.0)),
+            err: Mutex::new(io::stderr()),
+        }
+    }
+
+    /// Returns what standard output gets.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Tells whether standard output gets JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Jsonl)
+    }
+
+    /// Tells whether talk is wanted.
+    pub(crate) fn talks(&self) -> bool {
+        !self.quiet && !self.is_json()
+    }
+
+    /// Tells whether progress may redraw its line.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live && self.talks()
+    }
+
+    /// Tells whether somebody can be asked.
+    pub(crate) fn can_ask(&self) -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Returns the tick, the cross or the dash, in ASCII where the locale is not UTF-8.
+    pub(crate) fn mark(&self, style: Style) -> String {
+        let plain = match (style, self.symbols) {
+            (Style::Good, true) => "✓",
+            (Style::Good, false) => "+",
+            (Style::Bad, true) => "✗",
+            (Style::Bad, false) => "x",
+            (_, true) => "–",
+            (_, false) => "-",
+        };
+        self.paint(style, plain)
+    }
+
+    /// Returns the frames of a spinner.
+    pub(crate) fn spinner(&self) -> &'static [&'static str] {
+        if self.symbols {
+            &["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"]
+        } else {
+            &["|", "/", "-", "\\"]
+        }
+    }
+
+    /// Returns `text` in the colours of standard error.
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
+        if self.color_err { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_owned() }
+    }
+
+    /// Writes a line of data.
+    pub(crate) fn line(&self, text: &str) {
+        self.bytes(format!("{text}\n").as_bytes());
+    }
+
+    /// Writes data as it is, to standard output.
+    #[expect(clippy::unused_self, reason = "whoever prints holds the printer")]
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        let mut out = io::stdout().lock();
+        // A reader that went away is no error, and nobody is left to tell.
+        let _written = out.write_all(bytes).and_then(|()| out.flush());
+    }
+
+    /// Writes a workload's bytes as they are, to standard error.
+    pub(crate) fn error_bytes(&self, bytes: &[u8]) {
+        let mut err = self.err.lock().unwrap_or_else(PoisonError::into_inner);
+        let _written = err.write_all(bytes).and_then(|()| err.flush());
+    }
+
+    /// Writes a line of talk, unless none is wanted.
+    pub(crate) fn say(&self, text: &str) {
+        if self.talks() {
+            self.error_bytes(format!("{text}\n").as_bytes());
+        }
+    }
+
+    /// Writes a warning, also where no other talk is wanted.
+    pub(crate) fn warn(&self, text: &str) {
+        let word = self.paint(Style::Warning, "warning:");
+        self.error_bytes(format!("{word} {text}\n").as_bytes());
+    }
+
+    /// Writes one thing: as a JSON object, as its name, or as `lines`.
+    pub(crate) fn thing<T: Serialize>(&self, view: &T, name: &str, lines: &str) -> Result<()> {
+        match self.format {
+            Format::Json | Format::Jsonl => self.line(&json(view)?),
+            Format::Name => self.line(name),
+            Format::Table | Format::Wide if self.quiet => self.line(name),
+            Format::Table | Format::Wide => self.bytes(lines.as_bytes()),
+        }
+        Ok(())
+    }
+
+    /// Writes a list: `page` as JSON, `items` as lines of JSON, or `table` as a table or as names.
+    pub(crate) fn list<P: Serialize, T: Serialize>(
+        &self,
+        page: &P,
+        items: &[T],
+        table: &Table,
+    ) -> Result<()> {
+        match self.format {
+            Format::Json => self.line(&json(page)?),
+            Format::Jsonl => {
+                for item in items {
+                    self.line(&json(item)?);
+                }
+            }
+            Format::Name => self.names(table),
+            Format::Table | Format::Wide if self.quiet => self.names(table),
+            Format::Table | Format::Wide if items.is_empty() => self.say(table.empty()),
+            Format::Table => self.bytes(table.render(Some(self.width), self.headers).as_bytes()),
+            Format::Wide => self.bytes(table.render(None, self.headers).as_bytes()),
+        }
+        Ok(())
+    }
+
+    fn names(&self, table: &Table) {
+        for name in table.names() {
+            self.line(name);
+        }
+    }
+
+    /// Writes the outcome of a command that talks: JSON or the name where those are asked for, else nothing.
+    pub(crate) fn result<T: Serialize>(&self, view: &T, name: &str) -> Result<()> {
+        match self.format {
+            Format::Json | Format::Jsonl => self.line(&json(view)?),
+            Format::Name => self.line(name),
+            Format::Table | Format::Wide if self.quiet => self.line(name),
+            Format::Table | Format::Wide => {}
+        }
+        Ok(())
+    }
+
+    /// Writes a view as one line of JSON.
+    pub(crate) fn json_line<T: Serialize>(&self, view: &T) -> Result<()> {
+        self.line(&json(view)?);
+        Ok(())
+    }
+
+    /// Tells whether talk is coloured.
+    pub(crate) fn colors_talk(&self) -> bool {
+        self.color_err
+    }
+
+    /// Writes a failure: `error: …  [code]`, details, a blank line, hints.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let text = if self.is_json() {
+            format!("{}\n", failure.as_json())
+        } else {
+            self.failure_text(failure)
+        };
+        self.error_bytes(text.as_bytes());
+    }
+
+    fn failure_text(&self, failure: &Failure) -> String {
+        let mut text = format!(
+            "{} {}  {}\n",
+            self.paint(Style::Bad, "error:"),
+            failure.what(),
+            self.paint(Style::Dim, &format!("[{}]", failure.code())),
+        );
+        for detail in failure.details() {
+            text.push_str(&format!("  {detail}\n"));
+        }
+        if let Some(charged) = failure.charge() {
+            text.push_str(&format!("  charged: {charged}\n"));
+        }
+        let hints = failure.hints();
+        if !hints.is_empty() {
+            text.push('\n');
+        }
+        for hint in hints {
+            text.push_str(&format!("{} {hint}\n", self.paint(Style::Name, "hint:")));
+        }
+        text
+    }
+
+    /// Asks a question that wants yes or no; no is the default.
+    pub(crate) fn ask(&self, question: &str) -> bool {
+        self.error_bytes(format!("{question} [y/N] ").as_bytes());
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+    }
+
+    /// Tells whether data is coloured.
+    pub(crate) fn colors_data(&self) -> bool {
+        self.color_out
+    }
+}
+
+/// Returns a view as compact JSON, as the API sends it.
+fn json<T: Serialize>(view: &T) -> Result<String> {
+    serde_json::to_string(view)
+        .map_err(|error| Failure::new("bug", "could not write a view as JSON").causes(&error))
+}

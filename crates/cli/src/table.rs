@@ -1,0 +1,204 @@
+//! Tables without borders: capitals for headers, numbers to the right, and columns dropped by priority, never wrapped.
+
+/// Space between columns.
+const GAP: usize = 2;
+/// Widest cell in the `table` format; longer text is cut with an ellipsis. `wide` cuts nothing.
+const CELL_MAX: usize = 48;
+
+/// One column.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    /// Its header, with the unit.
+    pub(crate) head: &'static str,
+    /// To which side its cells stand.
+    pub(crate) side: Side,
+    /// When it is dropped.
+    pub(crate) keep: Keep,
+}
+
+/// To which side cells stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// When a column is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Keep {
+    /// Never.
+    Always,
+    /// Where the line would not fit, the highest number first.
+    Until(u8),
+    /// Shown by `-o wide` only.
+    Wide,
+}
+
+/// Makes a column of text.
+pub(crate) const fn text(head: &'static str, keep: Keep) -> Column {
+    Column { head, side: Side::Left, keep }
+}
+
+/// Makes a column of numbers.
+pub(crate) const fn number(head: &'static str, keep: Keep) -> Column {
+    Column { head, side: Side::Right, keep }
+}
+
+/// Rows under columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    columns: &'static [Column],
+    rows: Vec<Vec<String>>,
+    names: Vec<String>,
+    empty: String,
+}
+
+impl Table {
+    /// Makes a table without rows; `empty` is said where it stays so: a sentence and the next command.
+    pub(crate) fn new(columns: &'static [Column], empty: impl Into<String>) -> Self {
+        Self { columns, rows: Vec::new(), names: Vec::new(), empty: empty.into() }
+    }
+
+    /// Adds a row: its name for `-o name`, and one cell a column.
+    pub(crate) fn row(&mut self, name: impl Into<String>, cells: Vec<String>) {
+        assert_eq!(cells.len(), self.columns.len(), "one cell a column");
+        self.names.push(name.into());
+        self.rows.push(cells);
+    }
+
+    /// Returns the rows' names.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Returns what to say when there are no rows.
+    pub(crate) fn empty(&self) -> &str {
+        &self.empty
+    }
+
+    /// Returns the lines; where `width` is given, without columns that do not fit it.
+    pub(crate) fn render(&self, width: Option<usize>, headers: bool) -> String {
+        let cut = |cell: &str| match width {
+            Some(_) => shorten(cell, CELL_MAX),
+            None => cell.to_owned(),
+        };
+        let rows: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(|cell| cut(cell)).collect()).collect();
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|at| {
+                let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| measure(cell));
+                let head = if headers { measure(self.columns[at].head) } else { 0 };
+                cells.max().unwrap_or(0).max(head)
+            })
+            .collect();
+        let shown = self.shown(&widths, width);
+        let mut out = String::new();
+        if headers {
+            let heads: Vec<String> = self.columns.iter().map(|c| c.head.to_owned()).collect();
+            self.push_line(&mut out, &heads, &widths, &shown);
+        }
+        for row in &rows {
+            self.push_line(&mut out, row, &widths, &shown);
+        }
+        out
+    }
+
+    /// Returns the columns to show, in order.
+    fn shown(&self, widths: &[usize], width: Option<usize>) -> Vec<usize> {
+        let Some(width) = width else { return (0..self.columns.len()).collect() };
+        let mut shown: Vec<usize> = (0..self.columns.len())
+            .filter(|at| self.columns[*at].keep != Keep::Wide)
+            .collect();
+        let total = |shown: &[usize]| {
+            shown.iter().map(|at| widths[*at] + GAP).sum::<usize>().saturating_sub(GAP)
+        };
+        while total(&shown) > width {
+            let droppable = shown.iter().copied().filter(|at| self.columns[*at].keep != Keep::Always);
+            let Some(worst) = droppable.max_by_key(|at| self.columns[*at].keep) else { break };
+            shown.retain(|at| *at != worst);
+        }
+        shown
+    }
+
+    fn push_line(&self, out: &mut String, cells: &[String], widths: &[usize], shown: &[usize]) {
+        let mut line = String::new();
+        for (place, at) in shown.iter().enumerate() {
+            let cell = &cells[*at];
+            let pad = " ".repeat(widths[*at].saturating_sub(measure(cell)));
+            if place > 0 {
+                line.push_str(&" ".repeat(GAP));
+            }
+            match self.columns[*at].side {
+                Side::Left => line.push_str(&format!("{cell}{pad}")),
+                Side::Right => line.push_str(&format!("{pad}{cell}")),
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+}
+
+/// Returns how many columns a text takes. Names on the ledger are printable ASCII, and our words have no wide letters.
+fn measure(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// Returns `text`, cut to `max` characters where it is longer.
+pub(crate) fn shorten(text: &str, max: usize) -> String {
+    if measure(text) <= max {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(max.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// Returns lines of `name  value`, the names in one column.
+pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(name, _)| measure(name)).max().unwrap_or(0);
+    pairs.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Keep, Table, number, pairs, text};
+
+    const COLUMNS: &[super::Column] = &[
+        text("OFFER", Keep::Always),
+        number("$/GPU·H", Keep::Always),
+        text("REGION", Keep::Until(1)),
+        text("RUNTIME", Keep::Until(2)),
+        text("DOMAIN", Keep::Wide),
+    ];
+
+    fn table() -> Table {
+        let mut table = Table::new(COLUMNS, "nothing");
+        let cells = |row: [&str; 5]| row.map(ToOwned::to_owned).to_vec();
+        table.row("off_1", cells(["off_1", "1.320", "eu-west", "embedded", "rack-1"]));
+        table.row("off_22", cells(["off_22", "12.000", "–", "process", "rack-2"]));
+        table
+    }
+
+    #[test]
+    fn columns_are_dropped_by_priority_and_never_wrapped() {
+        let wide = "OFFER   $/GPU·H  REGION   RUNTIME   DOMAIN\n\
+                    off_1     1.320  eu-west  embedded  rack-1\n\
+                    off_22   12.000  –        process   rack-2\n";
+        assert_eq!(table().render(None, true), wide);
+        let medium = "OFFER   $/GPU·H  REGION   RUNTIME\n\
+                      off_1     1.320  eu-west  embedded\n\
+                      off_22   12.000  –        process\n";
+        assert_eq!(table().render(Some(100), true), medium);
+        let narrow = "OFFER   $/GPU·H\noff_1     1.320\noff_22   12.000\n";
+        assert_eq!(table().render(Some(20), true), narrow);
+        assert_eq!(table().render(Some(3), true), narrow, "what always stays, stays");
+        assert_eq!(table().render(Some(20), false), "off_1    1.320\noff_22  12.000\n");
+    }
+
+    #[test]
+    fn names_stand_in_one_column() {
+        assert_eq!(pairs(&[("job", "a".into()), ("state", "b".into())]), "job    a\nstate  b\n");
+    }
+}

@@ -1,0 +1,186 @@
+//! A home folder with whatever runs in it, and what is left after.
+
+use std::io::Read as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// No single command of these tests takes longer, even on two busy cores.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(150);
+
+/// A home folder of its own and a free port.
+pub(crate) struct World {
+    home: TempDir,
+    pub(crate) port: u16,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        Self { home: tempfile::Builder::new().prefix("tradewind-it-").tempdir().unwrap(), port }
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Returns the program, which knows of this home folder and nothing else of the caller's.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tradewind"));
+        command.env_clear().env("TRADEWIND_HOME", self.home()).env("LANG", "C.UTF-8");
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.args(words).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, words: &[&str]) -> Ran {
+        finish(self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()), words)
+    }
+
+    /// Runs a command that must succeed, and returns what it wrote to standard output.
+    pub(crate) fn good(&self, words: &[&str]) -> String {
+        let ran = self.run(words);
+        assert_eq!(ran.code, 0, "{words:?}\n{}\n{}", ran.stdout, ran.stderr);
+        ran.stdout
+    }
+
+    /// Returns what of this home folder still runs, is mounted or has a cgroup.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let mut left = processes(self.home());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let home = self.home().to_str().unwrap();
+        left.extend(mounts.lines().filter(|line| line.contains(home)).map(ToOwned::to_owned));
+        for label in ["a", "b"] {
+            let root = self.home().join("providers").join(label).join("runtime");
+            let name = runtime::Digest::of(root.as_os_str().as_encoded_bytes()).hex();
+            left.extend(cgroups(&format!("tradewind-{}", &name[..12])));
+        }
+        left
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // What a failed test left must not stay; a good one has nothing left.
+        let _down = self.command(&["down", "--purge"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
+fn finish(command: &mut Command, words: &[&str]) -> Ran {
+    let begun = Instant::now();
+    let mut child = command.spawn().unwrap();
+    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let stdout = std::thread::spawn(move || read(&mut out));
+    let stderr = std::thread::spawn(move || read(&mut err));
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > COMMAND_DEADLINE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("{words:?} takes longer than {COMMAND_DEADLINE:?}\n{}\n{}", stdout.join().unwrap(), stderr.join().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    Ran {
+        code: status.code().unwrap_or(-1),
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+        took: begun.elapsed(),
+    }
+}
+
+fn read(from: &mut impl std::io::Read) -> String {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Processes that name the folder in their arguments or environment; the dead that nobody has collected yet do neither.
+fn processes(home: &Path) -> Vec<String> {
+    let home = home.to_str().unwrap();
+    let names = |path: PathBuf| {
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
+        read.is_ok() && String::from_utf8_lossy(&bytes).contains(home)
+    };
+    let own = std::process::id().to_string();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name != own && name.bytes().all(|c| c.is_ascii_digit())))
+        .filter(|entry| names(entry.path().join("cmdline")) || names(entry.path().join("environ")))
+        .map(|entry| {
+            let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            format!("process {}: {}", entry.file_name().display(), line.replace('\0', " "))
+        })
+        .collect()
+}
+
+fn cgroups(name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if entry.file_name().to_string_lossy().starts_with(name) {
+                found.push(format!("cgroup {}", entry.path().display()));
+            }
+            folders.push(entry.path());
+        }
+    }
+    found
+}
+
+/// Returns a job's id from what `run -d` wrote.
+pub(crate) fn job_id(stdout: &str) -> String {
+    let id = stdout.trim().to_owned();
+    assert!(id.starts_with("job_") && id.len() == 30, "{stdout:?}");
+    id
+}
+
+/// Asks the gateway itself, byte for byte.
+pub(crate) fn http_get(port: u16, path: &str) -> String {
+    use std::io::Write as _;
+    let mut stream = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(!head.to_lowercase().contains("transfer-encoding"), "{head}");
+    body.to_owned()
+}
+
+/// Tells whether containers of some kind can run here, and says loudly where not.
+pub(crate) fn can_run_containers(test: &str) -> bool {
+    let world = World::new();
+    std::fs::create_dir_all(world.home()).unwrap();
+    let seen = world.run(&["doctor", "-o", "json"]).stdout;
+    let report: serde_json::Value = serde_json::from_str(&seen).unwrap();
+    let checks = report["items"].as_array().unwrap();
+    let works = checks.iter().filter(|check| check["name"].as_str().unwrap().ends_with("runtime"));
+    if works.clone().any(|check| check["passed"] == true) {
+        return true;
+    }
+    eprintln!("SKIPPED {test}: neither root nor user namespaces: {:?}", works.collect::<Vec<_>>());
+    false
+}
