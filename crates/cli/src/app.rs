@@ -41,6 +41,9 @@ const GROUPS: &[(&str, &[&str])] = &[
 
 /// Runs the command that `words` spell.
 pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
+    // One of the libraries links the HTTP client without cryptography of its own; we speak plain HTTP, but the client
+    // wants some at hand. It is set once; a second time would only say so.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let parsed = command().try_get_matches_from(words).and_then(|matches| App::from_arg_matches(&matches));
     let app = match parsed {
         Ok(app) => app,

@@ -137,12 +137,8 @@ impl Context {
     pub(crate) fn find(global: &Global, output: Output) -> Result<Self> {
         let home = home()?;
         let named = global.context.clone().or_else(|| text(TRADEWIND_CONTEXT));
-        let name = named.clone().unwrap_or_else(|| LOCAL.to_owned());
+        let name = named.unwrap_or_else(|| LOCAL.to_owned());
         let stored = read_stored(&stored_path(&home, &name)?)?;
-        if stored.is_none() && named.is_some() {
-            return Err(Failure::new("no-network", format!("there is no context {name:?}"))
-                .detail(format!("looked in {}", home.join("contexts").display())));
-        }
         Ok(Self {
             output: Arc::new(output),
             log_filter: text(TRADEWIND_LOG),
@@ -170,7 +166,15 @@ impl Context {
         self.endpoint
             .as_deref()
             .or_else(stored)
-            .ok_or_else(|| Failure::new("no-network", "no network is set up here, and none was named"))
+            .ok_or_else(|| self.missing())
+    }
+
+    fn missing(&self) -> Failure {
+        if self.name == LOCAL {
+            return Failure::new("no-network", "no network is set up here, and none was named");
+        }
+        Failure::new("no-network", format!("there is no context {:?}", self.name))
+            .detail(format!("looked in {}", self.home.join("contexts").display()))
     }
 
     /// Speaks to this node from now on.
@@ -190,7 +194,11 @@ impl Context {
     /// Opens the wallet that signs.
     pub(crate) fn wallet(&self) -> Result<Wallet> {
         let stored = || self.stored.as_ref().map(|stored| stored.key_file.clone());
-        let file = self.key_file.clone().or_else(stored).ok_or_else(|| {
+        let file = self.key_file.clone().or_else(stored);
+        let file = file.ok_or_else(|| {
+            if self.endpoint.is_none() {
+                return self.missing();
+            }
             Failure::new("no-key-file", "there is no key to sign with").detail("none is stored and none was named")
         })?;
         Wallet::open(&file)
