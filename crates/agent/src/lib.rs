@@ -4,11 +4,12 @@
 //! - what decides, without IO and clock: [`core`], [`beats`], [`pricing`]
 //! - what the machine has: [`inventory`]
 //! - what survives a restart: [`journal`]
-//! - what acts: [`run`] (in `driver`), `logs`, `submit`
+//! - what acts: [`run`] (in `driver`), [`run_bidder`], `logs`, `submit`
 //! - what a provider does once: [`setup`]
 #![forbid(unsafe_code)]
 
 pub mod beats;
+mod bidder;
 pub mod core;
 mod driver;
 pub mod inventory;
@@ -18,6 +19,7 @@ pub mod pricing;
 pub mod setup;
 mod submit;
 
+pub use bidder::{Bidder, run_bidder};
 pub use driver::{Config, RunError, run};
 pub use inventory::probe_gpus_main;
 pub use submit::{SubmitError, Submitter};

@@ -147,12 +147,19 @@ impl World {
         }
     }
 
+    /// Tells of every live lease, and of those of which something is left here.
     fn answer(&mut self) {
-        let asked = self
+        let live = self
             .ledger
+            .iter()
+            .filter(|(_, w)| w.phase != Phase::Ended)
+            .map(|(lease, _)| lease);
+        let here = self
+            .book
             .keys()
-            .chain(self.book.keys())
-            .chain(self.containers.keys());
+            .chain(self.containers.keys())
+            .chain(self.view.leases.keys());
+        let asked = live.chain(here);
         let leases = asked
             .map(|lease| (*lease, self.ledger.get(lease).copied()))
             .collect();

@@ -69,7 +69,6 @@ pub fn reconcile(view: &View, seen: &Seen, book: &Book, now: Timestamp) -> Plan 
             freshness: view.freshness,
             seen: containers.get(&lease),
             record: book.get(&lease).unwrap_or(&nothing),
-            known: book.contains_key(&lease),
             now,
         };
         case.decide(&mut plan);
@@ -96,7 +95,6 @@ struct Case<'a> {
     freshness: Freshness,
     seen: Option<&'a Status>,
     record: &'a Record,
-    known: bool,
     now: Timestamp,
 }
 
@@ -131,8 +129,8 @@ impl Case<'_> {
                     why: StopWhy::LedgerEnded,
                 },
             ),
-            (None, None) if self.known => plan.act(Action::Forget { lease }),
-            (_, None) => {}
+            (None, None) => plan.act(Action::Forget { lease }),
+            (Some(_), None) => {}
         }
     }
 

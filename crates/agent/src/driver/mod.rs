@@ -125,7 +125,7 @@ pub async fn run(
                 Some(input) => agent.take(input),
                 None => break,
             },
-            Some(ended) = tasks.join_next(), if !tasks.is_empty() => report_panic(ended),
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => agent.joined(ended),
             () = wake => {}
         }
         // What has arrived meanwhile is taken in one go: the core decides on the newest state.
@@ -161,14 +161,6 @@ async fn bind(
     let services = Services::none().with_logs(network.clone(), Arc::new(logs));
     let endpoint = Endpoint::bind(&journal.keys().endpoint, config.bind, services).await?;
     Ok(Arc::new(endpoint))
-}
-
-fn report_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a task of the agent panicked");
-    }
 }
 
 /// Sends an input to the loop; when the loop is gone, there is nobody to tell.

@@ -11,7 +11,7 @@ use net::Peer;
 use runtime::{Blame, Status};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinError, JoinSet},
 };
 
 use super::{
@@ -423,6 +423,29 @@ impl Agent {
             }
             Some(Sight::Unsure) => self.look_again(lease, crate::core::backoff(1)),
             None => {}
+        }
+    }
+
+    /// A task has ended; one that panicked never told how its step went.
+    pub(super) fn joined(&mut self, ended: Result<(), JoinError>) {
+        let Err(error) = ended else { return };
+        if !error.is_panic() {
+            return;
+        }
+        tracing::error!(%error, "a task of the agent panicked");
+        let steps = self.steps.iter();
+        let found = steps
+            .filter(|(_, handle)| handle.id() == error.id())
+            .map(|(lease, _)| *lease)
+            .next();
+        if let Some(lease) = found
+            && let Some(step) = self.book.get(&lease).and_then(|record| record.busy)
+        {
+            let error = StepError {
+                blame: Blame::Transient,
+                why: "the step panicked".to_owned(),
+            };
+            self.done(lease, step, Err(error), Some(Sight::Unsure));
         }
     }
 
