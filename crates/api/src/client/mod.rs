@@ -128,6 +128,17 @@ pub struct OfferFilter {
     pub limit: Option<u32>,
 }
 
+/// Names the process's TLS provider, unless something did before.
+///
+/// No request of ours is encrypted by it. But where the data plane is linked in, it switches on TLS in the HTTP library
+/// that both share, and a client of that library is then not made before a provider is named.
+fn name_tls_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Two threads may come here at once; the second is refused, and either is the same.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
+}
+
 /// A gateway's client. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -151,6 +162,7 @@ impl Client {
         if let Err(error) = reqwest::Url::parse(&endpoint) {
             return Err(unreachable(&endpoint, &error.to_string()));
         }
+        name_tls_provider();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_DEADLINE)
             .pool_idle_timeout(POOL_IDLE)
