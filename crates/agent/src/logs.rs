@@ -44,14 +44,18 @@ impl LogSource for MachineLogs {
             .client
             .lease(&grant.grant.lease)
             .await
-            .map_err(unavailable)?;
+            .map_err(|e| unavailable(&e))?;
         if lease.machine != self.machine {
             return Err(Refusal::new(
                 RefusalCode::NoSuchLease,
                 "the lease is not of this machine",
             ));
         }
-        let key = self.client.key(&grant.signer).await.map_err(unavailable)?;
+        let key = self
+            .client
+            .key(&grant.signer)
+            .await
+            .map_err(|e| unavailable(&e))?;
         let expired = key.expires_at.is_some_and(|at| at.0 <= now());
         let role = key.role.as_deref().unwrap_or_default();
         let may_look = matches!(role, "owner" | "tenant" | "viewer");
@@ -123,7 +127,7 @@ const fn ours(stream: LogStream) -> runtime::LogStream {
     }
 }
 
-fn unavailable(error: ClientError) -> Refusal {
+fn unavailable(error: &ClientError) -> Refusal {
     match error.code() {
         Some(Code::NoLease) => {
             Refusal::new(RefusalCode::NoSuchLease, "the ledger knows no such lease")

@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use market::{NetworkName, PublicKey, Timestamp, Tx, TxBody};
 
 /// After this a transaction that was never included cannot be any more; longer than all tries together.
-const EXPIRES_AFTER: Duration = Duration::from_secs(300);
+const EXPIRES_AFTER: Duration = Duration::from_mins(5);
 /// Tries with the same or a fresh nonce: another process may use the key (setup does, at a restart).
 const TRIES_MAX: u32 = 4;
 /// For one try; the client itself repeats what was not answered.

@@ -18,6 +18,7 @@ pub type Book = BTreeMap<LeaseId, Record>;
 
 /// What is remembered of one lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one independent fact each")]
 pub struct Record {
     /// What survives a restart: it is on disk before it is acted on.
     pub kept: Kept,

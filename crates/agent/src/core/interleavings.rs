@@ -194,7 +194,7 @@ impl World {
         }
         let action = plan.actions[which % plan.actions.len()];
         self.check(&action);
-        let parts = self.parts(&action);
+        let parts = Self::parts(&action);
         let killed = killed_after < parts.len();
         for part in parts.into_iter().take(killed_after) {
             part(self, action.lease());
@@ -226,7 +226,7 @@ impl World {
             }
             Action::Remove { .. } | Action::Forget { .. } => assert!(over, "removed a live lease"),
             Action::Start { .. } => assert!(
-                self.starts.get(&lease).is_none()
+                !self.starts.contains_key(&lease)
                     || self.containers.get(&lease) == Some(&Status::Created),
                 "started again"
             ),
@@ -235,7 +235,7 @@ impl World {
     }
 
     /// The parts of an action in the driver's order; it may be killed between any two.
-    fn parts(&self, action: &Action) -> Vec<fn(&mut Self, LeaseId)> {
+    fn parts(action: &Action) -> Vec<fn(&mut Self, LeaseId)> {
         match action {
             Action::FetchManifest { .. } => {
                 vec![|w, l| w.record(l, |r| r.step_done(Step::FetchManifest))]
@@ -267,7 +267,7 @@ impl World {
                 |w, l| {
                     let now = w.now;
                     w.record(l, |r| {
-                        r.kept.ended = r.kept.ended.or(Some((now, Outcome::Lost)))
+                        r.kept.ended = r.kept.ended.or(Some((now, Outcome::Lost)));
                     });
                     w.save(l);
                 },
@@ -284,7 +284,7 @@ impl World {
                 |w, l| {
                     let now = w.now;
                     w.record(l, |r| {
-                        r.kept.stop = r.kept.stop.or(Some(StopMark { at: now }))
+                        r.kept.stop = r.kept.stop.or(Some(StopMark { at: now }));
                     });
                     w.save(l);
                 },

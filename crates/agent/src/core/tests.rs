@@ -398,7 +398,7 @@ fn notice_is_given_in_time_and_the_end_is_reported_as_stopped() {
     );
     let stop = Action::Stop {
         lease,
-        grace: Duration::from_millis(29_000),
+        grace: Duration::from_secs(29),
         why: StopWhy::Notice,
     };
     assert_eq!(

@@ -14,7 +14,7 @@ mod sender;
 mod state;
 mod steps;
 
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{Client, ClientError};
 use market::{MachineId, NetworkName};
@@ -93,7 +93,7 @@ pub async fn run(
 
     let (inputs, mut heard) = mpsc::channel(INPUTS_MAX);
     let mut tasks = JoinSet::new();
-    let (interest, interested) = tokio::sync::watch::channel(Default::default());
+    let (interest, interested) = tokio::sync::watch::channel(BTreeSet::new());
     let watcher = ledger::Watcher {
         client: client.clone(),
         network: network.clone(),

@@ -21,9 +21,9 @@ use crate::{core::Step, logs};
 /// For one keeper to answer: it only reads its disk.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
 /// For an image: the ledger's start deadline is nearer, this only ends what hangs.
-const PREPARE_DEADLINE: Duration = Duration::from_secs(1_800);
+const PREPARE_DEADLINE: Duration = Duration::from_mins(30);
 /// For a container to be laid out and its command to run; the runtime needs milliseconds.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 /// For a container to be gone once its grace is over.
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
 /// For the runtime to say where a container stands.
