@@ -41,13 +41,13 @@ const GROUPS: &[(&str, &[&str])] = &[
 
 /// Runs the command that `words` spell.
 pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
-    // One of the libraries links the HTTP client without cryptography of its own; we speak plain HTTP, but the client
-    // wants some at hand. It is set once; a second time would only say so.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let parsed = command().try_get_matches_from(words).and_then(|matches| App::from_arg_matches(&matches));
+    let help = help_of(&words);
+    let parsed = command()
+        .try_get_matches_from(words)
+        .and_then(|matches| App::from_arg_matches(&matches));
     let app = match parsed {
         Ok(app) => app,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, &help),
     };
     let output = match context::output(&app.global) {
         Ok(output) => output,
@@ -56,7 +56,8 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
     let mut context = match Context::find(&app.global, output) {
         Ok(context) => context,
         Err(failure) => {
-            let plain = context::output(&app.global).unwrap_or_else(|_| context::output_without_flags());
+            let plain =
+                context::output(&app.global).unwrap_or_else(|_| context::output_without_flags());
             return fail(&plain, &failure);
         }
     };
@@ -80,12 +81,29 @@ fn grouped(command: &clap::Command) -> String {
     for (group, names) in GROUPS {
         text.push_str(&format!("{group}\n"));
         for name in *names {
-            let about = command.find_subcommand(name).and_then(clap::Command::get_about);
+            let about = command
+                .find_subcommand(name)
+                .and_then(clap::Command::get_about);
             let about = about.map(ToString::to_string).unwrap_or_default();
             text.push_str(&format!("  {name:<10} {about}\n"));
         }
     }
     text
+}
+
+/// Returns what to type for the help of the command that `words` begin with.
+fn help_of(words: &[OsString]) -> String {
+    let mut tree = command();
+    tree.build();
+    let mut at = &tree;
+    let mut help = "tradewind help".to_owned();
+    for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
+        if let Some(child) = at.find_subcommand(word) {
+            help.push_str(&format!(" {word}"));
+            at = child;
+        }
+    }
+    help
 }
 
 fn fail(output: &Output, failure: &Failure) -> ExitCode {
@@ -94,12 +112,16 @@ fn fail(output: &Output, failure: &Failure) -> ExitCode {
 }
 
 /// Prints help where that was asked for; otherwise says in our own form what is wrong with the command line.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(error: &clap::Error, help: &str) -> ExitCode {
     let output = context::output_without_flags();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = error.render();
-            let text = if output.colors_data() { text.ansi().to_string() } else { text.to_string() };
+            let text = if output.colors_data() {
+                text.ansi().to_string()
+            } else {
+                text.to_string()
+            };
             output.bytes(text.as_bytes());
             return ExitCode::from(exit::DONE);
         }
@@ -109,20 +131,29 @@ fn refuse(error: &clap::Error) -> ExitCode {
         }
         _ => {}
     }
-    fail(&output, &usage_failure(error))
+    fail(&output, &usage_failure(error, help))
 }
 
-fn usage_failure(error: &clap::Error) -> Failure {
+fn usage_failure(error: &clap::Error, help: &str) -> Failure {
     let text = error.render().to_string();
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
-    let first = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':');
+    let first = first
+        .strip_prefix("error: ")
+        .unwrap_or(first)
+        .trim_end_matches(':');
     let mut failure = Failure::new("usage", first);
     // What clap lists under the first line, for example the arguments that are missing.
-    for line in lines.take_while(|line| line.starts_with("  ") && !line.trim_start().starts_with("tip:")) {
+    for line in
+        lines.take_while(|line| line.starts_with("  ") && !line.trim_start().starts_with("tip:"))
+    {
         failure = failure.detail(line.trim());
     }
-    for kind in [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue] {
+    for kind in [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ] {
         let nearest = match error.get(kind) {
             Some(ContextValue::String(word)) => Some(word),
             Some(ContextValue::Strings(words)) => words.first(),
@@ -135,7 +166,7 @@ fn usage_failure(error: &clap::Error) -> Failure {
     let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
     match usage {
         Some(usage) => failure.hint(format!("usage: {usage}")),
-        None => failure.hint("see: tradewind --help"),
+        None => failure.hint(format!("see: {help}")),
     }
 }
 
@@ -150,12 +181,44 @@ mod tests {
         command().debug_assert();
     }
 
+    /// The whole reference in one file, so that no help changes unseen.
+    #[test]
+    fn help_of_every_command() {
+        let mut tree = command();
+        tree.build();
+        let mut text = String::new();
+        write_help(&mut tree, &mut text);
+        insta::assert_snapshot!(text);
+    }
+
+    fn write_help(command: &mut clap::Command, text: &mut String) {
+        let name = command.get_bin_name().unwrap_or("tradewind").to_owned();
+        text.push_str(&format!("# {name}\n\n{}\n", command.render_long_help()));
+        let names: Vec<String> = command
+            .get_subcommands()
+            .filter(|child| !child.is_hide_set())
+            .map(|child| child.get_name().to_owned())
+            .collect();
+        for name in names {
+            if let Some(child) = command.find_subcommand_mut(&name) {
+                write_help(child, text);
+            }
+        }
+    }
+
     #[test]
     fn every_visible_command_stands_in_one_group() {
-        let shown: BTreeSet<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        let shown: BTreeSet<&str> = GROUPS
+            .iter()
+            .flat_map(|(_, names)| *names)
+            .copied()
+            .collect();
         let tree = command();
-        let visible: BTreeSet<&str> =
-            tree.get_subcommands().filter(|c| !c.is_hide_set()).map(clap::Command::get_name).collect();
+        let visible: BTreeSet<&str> = tree
+            .get_subcommands()
+            .filter(|c| !c.is_hide_set())
+            .map(clap::Command::get_name)
+            .collect();
         assert_eq!(shown, visible);
     }
 }

@@ -31,13 +31,28 @@ pub(crate) const TRADEWIND_LOG: &str = "TRADEWIND_LOG";
 
 /// Every variable of ours with what it does, as `tradewind help environment` prints them.
 pub(crate) const VARIABLES: &[(&str, &str)] = &[
-    (TRADEWIND_HOME, "the folder that holds keys, contexts, data and logs"),
+    (
+        TRADEWIND_HOME,
+        "the folder that holds keys, contexts, data and logs",
+    ),
     (TRADEWIND_CONTEXT, "the context to use"),
-    (TRADEWIND_ENDPOINT, "the address of a node, as http://127.0.0.1:7070"),
+    (
+        TRADEWIND_ENDPOINT,
+        "the address of a node, as http://127.0.0.1:7070",
+    ),
     (TRADEWIND_KEY_FILE, "the file of the key that signs"),
-    (TRADEWIND_OUTPUT, "the output format: table, wide, json, jsonl or name"),
-    (TRADEWIND_NO_PROGRESS, "anything but 0: no lines of progress"),
-    (TRADEWIND_LOG, "what long-running roles log: info, or agent=debug,net=trace"),
+    (
+        TRADEWIND_OUTPUT,
+        "the output format: table, wide, json, jsonl or name",
+    ),
+    (
+        TRADEWIND_NO_PROGRESS,
+        "anything but 0: no lines of progress",
+    ),
+    (
+        TRADEWIND_LOG,
+        "what long-running roles log: info, or agent=debug,net=trace",
+    ),
 ];
 
 /// The context that `up` writes and that is used where none is named.
@@ -48,8 +63,15 @@ pub(crate) const LOCAL: &str = "local";
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// What standard output gets
-    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", hide_possible_values = true,
-          long_help = "What standard output gets: table, wide, json, jsonl or name")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        long_help = "What standard output gets: table, wide, json, jsonl or name"
+    )]
     pub(crate) output: Option<Format>,
     /// Only ids, and no talk but errors
     #[arg(short, long, global = true)]
@@ -58,8 +80,16 @@ pub(crate) struct Global {
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) no_headers: bool,
     /// When to colour: auto, always or never
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto",
-          hide_short_help = true, hide_default_value = true, hide_possible_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_short_help = true,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     pub(crate) color: ColorChoice,
     /// No lines of progress
     #[arg(long, global = true, hide_short_help = true)]
@@ -110,8 +140,11 @@ pub(crate) fn output(global: &Global) -> Result<Output> {
         (Some(format), _) => format,
         (None, None) => Format::default(),
         (None, Some(word)) => clap::ValueEnum::from_str(&word, true).map_err(|_| {
-            Failure::new("usage", format!("{TRADEWIND_OUTPUT} is {word:?}, which is no format"))
-                .hint("use table, wide, json, jsonl or name")
+            Failure::new(
+                "usage",
+                format!("{TRADEWIND_OUTPUT} is {word:?}, which is no format"),
+            )
+            .hint("use table, wide, json, jsonl or name")
         })?,
     };
     Ok(Output::new(Settings {
@@ -129,7 +162,11 @@ pub(crate) fn output_without_flags() -> Output {
     let format = text(TRADEWIND_OUTPUT)
         .and_then(|word| <Format as clap::ValueEnum>::from_str(&word, true).ok())
         .unwrap_or_default();
-    Output::new(Settings { format, around: surroundings(), ..Settings::default() })
+    Output::new(Settings {
+        format,
+        around: surroundings(),
+        ..Settings::default()
+    })
 }
 
 impl Context {
@@ -171,10 +208,15 @@ impl Context {
 
     fn missing(&self) -> Failure {
         if self.name == LOCAL {
-            return Failure::new("no-network", "no network is set up here, and none was named");
+            return Failure::new(
+                "no-network",
+                "no network is set up here, and none was named",
+            );
         }
-        Failure::new("no-network", format!("there is no context {:?}", self.name))
-            .detail(format!("looked in {}", self.home.join("contexts").display()))
+        Failure::new("no-network", format!("there is no context {:?}", self.name)).detail(format!(
+            "looked in {}",
+            self.home.join("contexts").display()
+        ))
     }
 
     /// Speaks to this node from now on.
@@ -184,10 +226,15 @@ impl Context {
 
     /// Returns the network's name where it is known before asking the node: what is signed for one is void elsewhere.
     pub(crate) fn network(&self) -> Result<Option<NetworkName>> {
-        let Some(stored) = &self.stored else { return Ok(None) };
+        let Some(stored) = &self.stored else {
+            return Ok(None);
+        };
         let parsed = NetworkName::parse(&stored.network);
         parsed.map(Some).ok_or_else(|| {
-            Failure::new("bad-context", format!("{:?} is no network's name", stored.network))
+            Failure::new(
+                "bad-context",
+                format!("{:?} is no network's name", stored.network),
+            )
         })
     }
 
@@ -199,7 +246,8 @@ impl Context {
             if self.endpoint.is_none() {
                 return self.missing();
             }
-            Failure::new("no-key-file", "there is no key to sign with").detail("none is stored and none was named")
+            Failure::new("no-key-file", "there is no key to sign with")
+                .detail("none is stored and none was named")
         })?;
         Wallet::open(&file)
     }
@@ -229,10 +277,14 @@ impl Context {
 fn stored_path(home: &Path, name: &str) -> Result<PathBuf> {
     let plain = !name.is_empty()
         && name.len() <= 48
-        && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_');
+        && name
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_');
     if !plain {
-        return Err(Failure::new("usage", format!("{name:?} is no context's name"))
-            .hint("use letters, digits, - and _"));
+        return Err(
+            Failure::new("usage", format!("{name:?} is no context's name"))
+                .hint("use letters, digits, - and _"),
+        );
     }
     Ok(home.join("contexts").join(format!("{name}.json")))
 }
@@ -252,10 +304,17 @@ fn home() -> Result<PathBuf> {
     let user = || path("HOME").map(|home| home.join(".local/share"));
     let given = path(TRADEWIND_HOME);
     let home = given
-        .or_else(|| path("XDG_DATA_HOME").or_else(user).map(|data| data.join("tradewind")))
+        .or_else(|| {
+            path("XDG_DATA_HOME")
+                .or_else(user)
+                .map(|data| data.join("tradewind"))
+        })
         .ok_or_else(|| {
-            Failure::new("usage", "there is no home folder: neither TRADEWIND_HOME nor HOME is set")
-                .hint("say where: TRADEWIND_HOME=/PATH tradewind …")
+            Failure::new(
+                "usage",
+                "there is no home folder: neither TRADEWIND_HOME nor HOME is set",
+            )
+            .hint("say where: TRADEWIND_HOME=/PATH tradewind …")
         })?;
     std::path::absolute(&home).map_err(io_failure("resolve", &home))
 }
@@ -279,9 +338,13 @@ fn is_on(name: &str) -> bool {
 
 /// Returns the variable as text; an empty one is as good as none.
 fn text(name: &str) -> Option<String> {
-    env::var_os(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
+    env::var_os(name)
+        .and_then(|value| value.into_string().ok())
+        .filter(|value| !value.is_empty())
 }
 
 fn path(name: &str) -> Option<PathBuf> {
-    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }

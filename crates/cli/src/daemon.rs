@@ -52,16 +52,21 @@ impl Daemon {
     /// Runs the role.
     #[expect(clippy::unused_self, reason = "the claim must be held while it runs")]
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = runtime
-            .map_err(|error| Failure::new("io", "could not start the asynchronous runtime").causes(&error))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| {
+            Failure::new("io", "could not start the asynchronous runtime").causes(&error)
+        })?;
         runtime.block_on(work)
     }
 }
 
 /// Waits for SIGTERM or SIGINT.
 pub(crate) async fn stop_signal() -> Result<()> {
-    let failed = |error: std::io::Error| Failure::new("io", "could not listen for signals").causes(&error);
+    let failed =
+        |error: std::io::Error| Failure::new("io", "could not listen for signals").causes(&error);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     tokio::select! {

@@ -62,7 +62,10 @@ pub(crate) mod exit {
         (TIMED_OUT, "timed out waiting"),
         (DECLINED, "declined at the prompt"),
         (BUG, "a bug in tradewind"),
-        (RUN_FAILED, "attached run: tradewind failed before the workload's own code was known"),
+        (
+            RUN_FAILED,
+            "attached run: tradewind failed before the workload's own code was known",
+        ),
         (126, "attached run: the command cannot be executed"),
         (127, "attached run: the command does not exist in the image"),
         (INTERRUPTED, "interrupted"),
@@ -202,16 +205,24 @@ impl From<ClientError> for Failure {
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        let general = api::Code::parse(&problem.code).map(api::Code::hints).unwrap_or_default();
+        let general = api::Code::parse(&problem.code)
+            .map(api::Code::hints)
+            .unwrap_or_default();
         let mut failure = Self::new(problem.code.clone(), problem.detail.clone());
         // Hints that every problem of the code has are meant for all clients; ours are in the table.
-        for hint in problem.hints.iter().filter(|hint| !general.contains(&hint.as_str())) {
+        for hint in problem
+            .hints
+            .iter()
+            .filter(|hint| !general.contains(&hint.as_str()))
+        {
             failure = failure.hint(hint);
         }
         if let Some(id) = &problem.request_id {
             failure = failure.detail(format!("request: {id}"));
         }
-        let micros = problem.charged_micros.and_then(|micros| micros.parse().ok());
+        let micros = problem
+            .charged_micros
+            .and_then(|micros| micros.parse().ok());
         match micros.filter(|micros| *micros > 0) {
             Some(micros) => failure.charged(Money::from_micros(micros)),
             None => failure,

@@ -13,10 +13,19 @@ const SHOWN: usize = 5;
 pub(crate) fn plan_lines(plan: &ExplanationView) -> String {
     let mut text = String::new();
     if plan.matching > 0 {
-        text.push_str(&format!("{} of {} offers match\n", plan.matching, plan.offers));
+        text.push_str(&format!(
+            "{} of {} offers match\n",
+            plan.matching, plan.offers
+        ));
         for (place, candidate) in plan.matches.iter().take(SHOWN).enumerate() {
-            let model = candidate.model.as_ref().map_or("any", |model| model.as_str());
-            let name = candidate.provider_name.as_ref().map_or("–", |name| name.as_str());
+            let model = candidate
+                .model
+                .as_ref()
+                .map_or("any", |model| model.as_str());
+            let name = candidate
+                .provider_name
+                .as_ref()
+                .map_or("–", |name| name.as_str());
             text.push_str(&format!(
                 "  {} {}  {model:<10} ${}/device·h  lasts {}  {name}\n",
                 if place == 0 { "→" } else { " " },
@@ -31,7 +40,10 @@ pub(crate) fn plan_lines(plan: &ExplanationView) -> String {
         text.push_str(&format!("{line}\n"));
     }
     for relaxation in &plan.relaxations {
-        text.push_str(&format!("would match: {} ({} offers)\n", relaxation.text, relaxation.offers));
+        text.push_str(&format!(
+            "would match: {} ({} offers)\n",
+            relaxation.text, relaxation.offers
+        ));
     }
     text
 }
@@ -41,7 +53,10 @@ fn funnel(plan: &ExplanationView) -> Vec<String> {
     let width = plan.offers.to_string().len().max(3);
     let mut lines = vec![format!("{:>width$} offers", plan.offers)];
     for step in plan.funnel.iter().filter(|step| step.turned_away > 0) {
-        lines.push(format!("{:>width$} left: {} turned away, {}", step.left, step.turned_away, step.text));
+        lines.push(format!(
+            "{:>width$} left: {} turned away, {}",
+            step.left, step.turned_away, step.text
+        ));
     }
     lines
 }
@@ -53,10 +68,15 @@ pub(crate) fn no_match(plan: &ExplanationView) -> Failure {
         failure = failure.detail(line);
     }
     for relaxation in &plan.relaxations {
-        let price = relaxation.per_device_hour.map_or_else(String::new, |price| {
-            format!(" from ${}/device·h", words::show_amount(price.0))
-        });
-        failure = failure.hint(format!("{} offers match{price}: {}", relaxation.offers, relaxation.text));
+        let price = relaxation
+            .per_device_hour
+            .map_or_else(String::new, |price| {
+                format!(" from ${}/device·h", words::show_amount(price.0))
+            });
+        failure = failure.hint(format!(
+            "{} offers match{price}: {}",
+            relaxation.offers, relaxation.text
+        ));
     }
     failure.hint("or wait for capacity: --wait 10m")
 }
@@ -65,26 +85,46 @@ pub(crate) fn no_match(plan: &ExplanationView) -> Failure {
 pub(crate) fn event(event: &EventView) -> String {
     use api::view::text::Text as _;
     match &event.kind {
-        EventKindView::Posted { from, to, amount, purpose } => {
-            format!("{amount} {}: {} → {}", purpose.to_text(), from.to_text(), to.to_text())
+        EventKindView::Posted {
+            from,
+            to,
+            amount,
+            purpose,
+        } => {
+            format!(
+                "{amount} {}: {} → {}",
+                purpose.to_text(),
+                from.to_text(),
+                to.to_text()
+            )
         }
         EventKindView::AccountOpened { account } => account.to_string(),
-        EventKindView::KeyAuthorized { key, .. } | EventKindView::KeyRevoked { key, .. } => key.to_string(),
-        EventKindView::RedemptionRequested { redemption, amount, .. } => format!("{redemption} {amount}"),
-        EventKindView::RedemptionClosed { redemption, paid, .. } => {
+        EventKindView::KeyAuthorized { key, .. } | EventKindView::KeyRevoked { key, .. } => {
+            key.to_string()
+        }
+        EventKindView::RedemptionRequested {
+            redemption, amount, ..
+        } => format!("{redemption} {amount}"),
+        EventKindView::RedemptionClosed {
+            redemption, paid, ..
+        } => {
             format!("{redemption} {}", if *paid { "paid" } else { "returned" })
         }
         EventKindView::ProviderOpened { provider } => provider.to_string(),
-        EventKindView::MachineAdded { machine, .. } | EventKindView::MachineChanged { machine, .. } => {
-            machine.to_string()
-        }
+        EventKindView::MachineAdded { machine, .. }
+        | EventKindView::MachineChanged { machine, .. } => machine.to_string(),
         EventKindView::OfferPlaced { offer, machine, .. } => format!("{offer} on {machine}"),
         EventKindView::OfferClosed { offer, expired, .. } => {
             format!("{offer} {}", if *expired { "expired" } else { "withdrawn" })
         }
         EventKindView::JobOpened { budget, .. } => format!("{budget} held"),
         EventKindView::JobToppedUp { amount, .. } => format!("{amount} more held"),
-        EventKindView::JobEnded { reason, charged, returned, .. } => {
+        EventKindView::JobEnded {
+            reason,
+            charged,
+            returned,
+            ..
+        } => {
             format!("{reason}; charged {charged}, returned {returned}")
         }
         EventKindView::OrderOpened { order, .. } => order.to_string(),
@@ -93,12 +133,27 @@ pub(crate) fn event(event: &EventView) -> String {
         }
         EventKindView::BidPlaced { bid, provider, .. } => format!("{bid} of {provider}"),
         EventKindView::BidClosed { bid, why, .. } => format!("{bid} {}", why.to_text()),
-        EventKindView::LeaseAwarded { lease, machine, source, .. } => format!("{lease} on {machine} from {source}"),
+        EventKindView::LeaseAwarded {
+            lease,
+            machine,
+            source,
+            ..
+        } => format!("{lease} on {machine} from {source}"),
         EventKindView::LeaseReady { lease, at, .. } => format!("{lease} charged from {at}"),
         EventKindView::LeaseChanged { lease, to, .. } => format!("{lease} is {}", to.to_text()),
-        EventKindView::LeaseEnded { lease, reason, bill, .. } => {
-            format!("{lease} {reason}; ran {} ms, charged {}", bill.elapsed_ms, bill.charged)
+        EventKindView::LeaseEnded {
+            lease,
+            reason,
+            bill,
+            ..
+        } => {
+            format!(
+                "{lease} {reason}; ran {} ms, charged {}",
+                bill.elapsed_ms, bill.charged
+            )
         }
-        EventKindView::LeasePaid { lease, amount, .. } => format!("{lease} {amount} to the provider"),
+        EventKindView::LeasePaid { lease, amount, .. } => {
+            format!("{lease} {amount} to the provider")
+        }
     }
 }

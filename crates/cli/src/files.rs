@@ -9,7 +9,11 @@ use crate::error::{Result, io_failure};
 
 /// Makes a folder, with its parents, that only its owner can enter.
 pub(crate) fn create_private_folder(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_failure("create", path))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io_failure("create", path))
 }
 
 /// Writes a file that only its owner can read; whoever looks sees the old content or the new one, whole.

@@ -30,7 +30,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
     // A shim owns a container: it must fork before any thread exists, so nothing may come before this.
-    if words.get(1).is_some_and(|word| word == runtime::SHIM_ARGUMENT) {
+    if words
+        .get(1)
+        .is_some_and(|word| word == runtime::SHIM_ARGUMENT)
+    {
         return runtime::shim_main(words.into_iter().skip(2));
     }
     // The agent asks for GPUs in a child, because a broken driver may take the process down.

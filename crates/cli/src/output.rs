@@ -71,7 +71,10 @@ impl Style {
 
 /// What the surroundings say about the terminal; read once, in `context.rs`.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "one independent fact for each variable")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one independent fact for each variable"
+)]
 pub(crate) struct Surroundings {
     /// `NO_COLOR` is set and not empty.
     pub(crate) no_color: bool,
@@ -189,7 +192,11 @@ impl Output {
 
     /// Returns `text` in the colours of standard error.
     pub(crate) fn paint(&self, style: Style, text: &str) -> String {
-        if self.color_err { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_owned() }
+        if self.color_err {
+            format!("\x1b[{}m{text}\x1b[0m", style.code())
+        } else {
+            text.to_owned()
+        }
     }
 
     /// Writes a line of data.

@@ -53,7 +53,11 @@ impl Progress {
     pub(crate) fn phase(&self, name: &'static str, text: impl Into<String>) {
         let mut phase = self.shared.lock();
         let frame = phase.as_ref().map_or(0, |phase| phase.frame);
-        *phase = Some(Phase { name, text: text.into(), frame });
+        *phase = Some(Phase {
+            name,
+            text: text.into(),
+            frame,
+        });
         self.shared.draw(phase.as_mut());
     }
 
@@ -82,7 +86,9 @@ impl Progress {
         let mut phase = self.shared.lock();
         self.shared.wipe(phase.take().is_some());
         let mark = self.shared.output.mark(style);
-        self.shared.output.say(&format!("{mark} {name:NAME_WIDTH$} {text}"));
+        self.shared
+            .output
+            .say(&format!("{mark} {name:NAME_WIDTH$} {text}"));
     }
 }
 
@@ -116,11 +122,15 @@ impl Shared {
             return;
         }
         let frames = self.output.spinner();
-        let frame = frames.get(phase.frame % frames.len()).copied().unwrap_or(" ");
+        let frame = frames
+            .get(phase.frame % frames.len())
+            .copied()
+            .unwrap_or(" ");
         phase.frame = phase.frame.wrapping_add(1);
         let Phase { name, text, .. } = phase;
         let frame = self.output.paint(Style::Name, frame);
-        self.output.error_bytes(format!("\r\x1b[2K{frame} {name:NAME_WIDTH$} {text}").as_bytes());
+        self.output
+            .error_bytes(format!("\r\x1b[2K{frame} {name:NAME_WIDTH$} {text}").as_bytes());
     }
 
     fn wipe(&self, drawn: bool) {

@@ -74,7 +74,8 @@ impl Service {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                file.read_to_string(&mut text).map_err(io_failure("read", &self.pid_file))?;
+                file.read_to_string(&mut text)
+                    .map_err(io_failure("read", &self.pid_file))?;
                 // Between lock and write the number is missing; the caller asks again.
                 Ok(text.trim().parse().ok().filter(|pid| *pid > 1))
             }
@@ -100,9 +101,11 @@ impl Service {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Failure::new("busy", format!("{} runs already", self.name))
-                    .detail(format!("its pid file is {}", self.pid_file.display()))
-                    .hint("stop it first: tradewind down"));
+                return Err(
+                    Failure::new("home-busy", format!("{} runs already", self.name))
+                        .detail(format!("its pid file is {}", self.pid_file.display()))
+                        .hint("stop it first: tradewind down"),
+                );
             }
             Err(TryLockError::Error(error)) => {
                 return Err(io_failure("lock", &self.pid_file)(error));
@@ -114,12 +117,16 @@ impl Service {
             .and_then(|_start| writeln!(file, "{}", std::process::id()))
             .and_then(|()| file.sync_all());
         written.map_err(io_failure("write", &self.pid_file))?;
-        Ok(Claim { file, path: self.pid_file.clone() })
+        Ok(Claim {
+            file,
+            path: self.pid_file.clone(),
+        })
     }
 
     /// Starts this program anew with `words`, with nothing of this terminal but the log.
     pub(crate) fn start(&self, words: &[String]) -> Result<Child> {
-        let program = std::env::current_exe().map_err(io_failure("find", Path::new("/proc/self/exe")))?;
+        let program =
+            std::env::current_exe().map_err(io_failure("find", Path::new("/proc/self/exe")))?;
         files::create_private_folder(self.log.parent().unwrap_or(Path::new("/")))?;
         self.rotate_log()?;
         let log = OpenOptions::new()
@@ -150,8 +157,11 @@ impl Service {
 
     /// Returns the failure of a process that ended while it was waited for, with the end of its log.
     pub(crate) fn died(&self, how: &str) -> Failure {
-        let mut failure = Failure::new("died", format!("{} ended while it was starting: {how}", self.name))
-            .detail(format!("log: {}", self.log.display()));
+        let mut failure = Failure::new(
+            "died",
+            format!("{} ended while it was starting: {how}", self.name),
+        )
+        .detail(format!("log: {}", self.log.display()));
         for line in self.log_tail() {
             failure = failure.detail(format!("| {line}"));
         }
@@ -171,7 +181,11 @@ impl Service {
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         let from = lines.len().saturating_sub(TAIL_LINES);
-        lines.iter().skip(from).map(|line| (*line).to_owned()).collect()
+        lines
+            .iter()
+            .skip(from)
+            .map(|line| (*line).to_owned())
+            .collect()
     }
 
     /// Asks the process to end, kills it after `grace`, and returns once it is gone; false where it did not run.
@@ -184,7 +198,10 @@ impl Service {
         if !self.gone_within(grace)? {
             self.signal(pid, Signal::SIGKILL)?;
             if !self.gone_within(KILL_DEADLINE)? {
-                return Err(Failure::new("timed-out", format!("{} (pid {pid}) does not end", self.name)));
+                return Err(Failure::new(
+                    "timed-out",
+                    format!("{} (pid {pid}) does not end", self.name),
+                ));
             }
         }
         self.forget();
@@ -196,9 +213,14 @@ impl Service {
             Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
             Err(nix::errno::Errno::EPERM) => Err(Failure::new(
                 "no-permission",
-                format!("may not stop {} (pid {pid}): it belongs to another user", self.name),
+                format!(
+                    "may not stop {} (pid {pid}): it belongs to another user",
+                    self.name
+                ),
             )),
-            Err(error) => Err(Failure::new("io", format!("could not stop {}", self.name)).causes(&error)),
+            Err(error) => {
+                Err(Failure::new("io", format!("could not stop {}", self.name)).causes(&error))
+            }
         }
     }
 
@@ -245,7 +267,7 @@ mod tests {
         let claim = service.claim().unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
         assert_eq!(service.running().unwrap(), Some(own));
-        assert_eq!(service.claim().unwrap_err().code(), "busy");
+        assert_eq!(service.claim().unwrap_err().code(), "home-busy");
         drop(claim);
         assert_eq!(service.running().unwrap(), None);
     }

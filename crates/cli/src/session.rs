@@ -12,7 +12,7 @@ use crate::wallet::Wallet;
 /// How long a transaction may wait for inclusion; a block comes every second when there is work.
 const TX_LIFETIME: Millis = Millis::from_secs(60);
 /// Attempts when another command signs with the same key at the same time.
-const NONCE_ATTEMPTS: u32 = 5;
+pub(crate) const NONCE_ATTEMPTS: u32 = 5;
 /// Pages read when looking for something by name or prefix; beyond that the whole id is asked for.
 const SEARCH_PAGES: u32 = 5;
 
@@ -25,20 +25,22 @@ pub(crate) struct Session {
     pub(crate) status: StatusView,
 }
 
-/// A transaction that took effect, and the nonce that it was signed with.
-#[derive(Debug)]
-pub(crate) struct Applied {
-    /// Its receipt.
-    pub(crate) receipt: TxView,
-    /// Its nonce: with the signer it gives the id of what was created.
-    pub(crate) nonce: u64,
+/// Tells whether another command that signs with the same key was faster.
+pub(crate) fn is_nonce_race(error: &ClientError) -> bool {
+    matches!(
+        error.code(),
+        Some(Code::Nonce | Code::NonceTaken | Code::TxDropped)
+    )
 }
 
 /// Runs a command's asynchronous part.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime
-        .map_err(|error| Failure::new("io", "could not start the asynchronous runtime").causes(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new("io", "could not start the asynchronous runtime").causes(&error)
+    })?;
     runtime.block_on(work)
 }
 
@@ -49,7 +51,11 @@ impl Session {
         let status = client.status().await?;
         if let Some(network) = context.network()? {
             if network != status.network {
-                let what = format!("{} serves {}, not {network}", client.endpoint(), status.network);
+                let what = format!(
+                    "{} serves {}, not {network}",
+                    client.endpoint(),
+                    status.network
+                );
                 return Err(Failure::new("wrong-network", what)
                     .detail(format!("context: {}", context.name())));
             }
@@ -62,24 +68,15 @@ impl Session {
         &self.status.network
     }
 
-    /// Signs `call`, submits it and waits until its block is final.
-    pub(crate) async fn submit(&self, wallet: &Wallet, call: Tx) -> Result<Applied> {
-        self.submit_with(wallet, |_nonce| call.clone()).await
-    }
-
-    /// As [`Self::submit`], for what must know its nonce.
-    pub(crate) async fn submit_with(
-        &self,
-        wallet: &Wallet,
-        mut call: impl FnMut(u64) -> Tx,
-    ) -> Result<Applied> {
+    /// Signs `call`, submits it, waits until its block is final and returns its receipt.
+    pub(crate) async fn submit(&self, wallet: &Wallet, call: Tx) -> Result<TxView> {
         let mut attempts = 0;
         loop {
             attempts += 1;
             let nonce = self.client.next_nonce(&wallet.public()).await?;
-            match self.submit_at(wallet, nonce, call(nonce)).await {
-                Err(error) if error.code() == Some(Code::Nonce) && attempts < NONCE_ATTEMPTS => {}
-                other => return Ok(Applied { receipt: other?, nonce }),
+            match self.submit_at(wallet, nonce, call.clone()).await {
+                Err(error) if is_nonce_race(&error) && attempts < NONCE_ATTEMPTS => {}
+                other => return Ok(other?),
             }
         }
     }
@@ -115,7 +112,10 @@ impl Session {
         }
         let mut after: Option<String> = None;
         for _page in 0..SEARCH_PAGES {
-            let page = self.client.jobs(tenant.as_ref(), None, after.as_deref()).await?;
+            let page = self
+                .client
+                .jobs(tenant.as_ref(), None, after.as_deref())
+                .await?;
             let named = |job: &&api::JobView| job.name.as_ref().is_some_and(|n| n.as_str() == text);
             if let Some(job) = page.items.iter().find(named) {
                 return Ok(job.id);
@@ -129,7 +129,11 @@ impl Session {
     }
 
     /// Finds a lease by id, or by a unique beginning of it among the leases of this tenant's newest jobs.
-    pub(crate) async fn find_lease(&self, text: &str, tenant: Option<AccountId>) -> Result<LeaseId> {
+    pub(crate) async fn find_lease(
+        &self,
+        text: &str,
+        tenant: Option<AccountId>,
+    ) -> Result<LeaseId> {
         if let Ok(id) = text.parse() {
             return Ok(id);
         }
@@ -143,9 +147,15 @@ impl Session {
             found.extend(ids.filter(|id| id.to_string().starts_with(text)));
         }
         match found.as_slice() {
-            [] => Err(Failure::new("no-lease", format!("there is no lease {text:?}"))),
+            [] => Err(Failure::new(
+                "no-lease",
+                format!("there is no lease {text:?}"),
+            )),
             [id] => Ok(*id),
-            _ => Err(Failure::new("ambiguous-id", format!("{} leases begin like {text:?}", found.len()))),
+            _ => Err(Failure::new(
+                "ambiguous-id",
+                format!("{} leases begin like {text:?}", found.len()),
+            )),
         }
     }
 }

@@ -38,12 +38,20 @@ pub(crate) enum Keep {
 
 /// Makes a column of text.
 pub(crate) const fn text(head: &'static str, keep: Keep) -> Column {
-    Column { head, side: Side::Left, keep }
+    Column {
+        head,
+        side: Side::Left,
+        keep,
+    }
 }
 
 /// Makes a column of numbers.
 pub(crate) const fn number(head: &'static str, keep: Keep) -> Column {
-    Column { head, side: Side::Right, keep }
+    Column {
+        head,
+        side: Side::Right,
+        keep,
+    }
 }
 
 /// Rows under columns.
@@ -58,7 +66,12 @@ pub(crate) struct Table {
 impl Table {
     /// Makes a table without rows; `empty` is said where it stays so: a sentence and the next command.
     pub(crate) fn new(columns: &'static [Column], empty: impl Into<String>) -> Self {
-        Self { columns, rows: Vec::new(), names: Vec::new(), empty: empty.into() }
+        Self {
+            columns,
+            rows: Vec::new(),
+            names: Vec::new(),
+            empty: empty.into(),
+        }
     }
 
     /// Adds a row: its name for `-o name`, and one cell a column.
@@ -84,12 +97,22 @@ impl Table {
             Some(_) => shorten(cell, CELL_MAX),
             None => cell.to_owned(),
         };
-        let rows: Vec<Vec<String>> =
-            self.rows.iter().map(|row| row.iter().map(|cell| cut(cell)).collect()).collect();
+        let rows: Vec<Vec<String>> = self
+            .rows
+            .iter()
+            .map(|row| row.iter().map(|cell| cut(cell)).collect())
+            .collect();
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|at| {
-                let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| measure(cell));
-                let head = if headers { measure(self.columns[at].head) } else { 0 };
+                let cells = rows
+                    .iter()
+                    .filter_map(|row| row.get(at))
+                    .map(|cell| measure(cell));
+                let head = if headers {
+                    measure(self.columns[at].head)
+                } else {
+                    0
+                };
                 cells.max().unwrap_or(0).max(head)
             })
             .collect();
@@ -107,16 +130,27 @@ impl Table {
 
     /// Returns the columns to show, in order.
     fn shown(&self, widths: &[usize], width: Option<usize>) -> Vec<usize> {
-        let Some(width) = width else { return (0..self.columns.len()).collect() };
+        let Some(width) = width else {
+            return (0..self.columns.len()).collect();
+        };
         let mut shown: Vec<usize> = (0..self.columns.len())
             .filter(|at| self.columns[*at].keep != Keep::Wide)
             .collect();
         let total = |shown: &[usize]| {
-            shown.iter().map(|at| widths[*at] + GAP).sum::<usize>().saturating_sub(GAP)
+            shown
+                .iter()
+                .map(|at| widths[*at] + GAP)
+                .sum::<usize>()
+                .saturating_sub(GAP)
         };
         while total(&shown) > width {
-            let droppable = shown.iter().copied().filter(|at| self.columns[*at].keep != Keep::Always);
-            let Some(worst) = droppable.max_by_key(|at| self.columns[*at].keep) else { break };
+            let droppable = shown
+                .iter()
+                .copied()
+                .filter(|at| self.columns[*at].keep != Keep::Always);
+            let Some(worst) = droppable.max_by_key(|at| self.columns[*at].keep) else {
+                break;
+            };
             shown.retain(|at| *at != worst);
         }
         shown
@@ -157,8 +191,15 @@ pub(crate) fn shorten(text: &str, max: usize) -> String {
 
 /// Returns lines of `name  value`, the names in one column.
 pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
-    let width = pairs.iter().map(|(name, _)| measure(name)).max().unwrap_or(0);
-    pairs.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    let width = pairs
+        .iter()
+        .map(|(name, _)| measure(name))
+        .max()
+        .unwrap_or(0);
+    pairs
+        .iter()
+        .map(|(name, value)| format!("{name:width$}  {value}\n"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -176,8 +217,14 @@ mod tests {
     fn table() -> Table {
         let mut table = Table::new(COLUMNS, "nothing");
         let cells = |row: [&str; 5]| row.map(ToOwned::to_owned).to_vec();
-        table.row("off_1", cells(["off_1", "1.320", "eu-west", "embedded", "rack-1"]));
-        table.row("off_22", cells(["off_22", "12.000", "–", "process", "rack-2"]));
+        table.row(
+            "off_1",
+            cells(["off_1", "1.320", "eu-west", "embedded", "rack-1"]),
+        );
+        table.row(
+            "off_22",
+            cells(["off_22", "12.000", "–", "process", "rack-2"]),
+        );
         table
     }
 
@@ -193,12 +240,22 @@ mod tests {
         assert_eq!(table().render(Some(100), true), medium);
         let narrow = "OFFER   $/GPU·H\noff_1     1.320\noff_22   12.000\n";
         assert_eq!(table().render(Some(20), true), narrow);
-        assert_eq!(table().render(Some(3), true), narrow, "what always stays, stays");
-        assert_eq!(table().render(Some(20), false), "off_1    1.320\noff_22  12.000\n");
+        assert_eq!(
+            table().render(Some(3), true),
+            narrow,
+            "what always stays, stays"
+        );
+        assert_eq!(
+            table().render(Some(20), false),
+            "off_1    1.320\noff_22  12.000\n"
+        );
     }
 
     #[test]
     fn names_stand_in_one_column() {
-        assert_eq!(pairs(&[("job", "a".into()), ("state", "b".into())]), "job    a\nstate  b\n");
+        assert_eq!(
+            pairs(&[("job", "a".into()), ("state", "b".into())]),
+            "job    a\nstate  b\n"
+        );
     }
 }

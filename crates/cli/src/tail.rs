@@ -6,7 +6,9 @@ use std::time::Duration;
 use api::LeaseView;
 use ed25519_dalek::SigningKey;
 use market::{Grant, Millis, PublicKey, Rights, SignedGrant, Timestamp};
-use net::logs::{LogClient, LogEnd, LogError, LogEvent, LogOffsets, LogQuery, LogStream, LogStreams};
+use net::logs::{
+    LogClient, LogEnd, LogError, LogEvent, LogOffsets, LogQuery, LogStream, LogStreams,
+};
 use net::{BindOptions, Endpoint, Peer, RefusalCode, Scope, Services};
 
 use crate::error::{Failure, Result};
@@ -51,10 +53,17 @@ pub(crate) async fn copy(
 
 async fn dialler(peer: &Peer) -> Result<Endpoint> {
     let far = peer.addrs.iter().any(|addr| !addr.ip().is_loopback());
-    let scope = if far { Scope::AllInterfaces } else { Scope::Loopback };
+    let scope = if far {
+        Scope::AllInterfaces
+    } else {
+        Scope::Loopback
+    };
     // A fresh key: who reads which lease is between the tenant and the machine.
     let secret = SigningKey::from_bytes(&rand::random());
-    let options = BindOptions { scope, ..BindOptions::loopback() };
+    let options = BindOptions {
+        scope,
+        ..BindOptions::loopback()
+    };
     Endpoint::bind(&secret, options, Services::none())
         .await
         .map_err(|error| Failure::new("io", "could not open a UDP port").causes(&error))
@@ -104,7 +113,12 @@ async fn read(
     }
 }
 
-fn grant(session: &Session, wallet: &Wallet, lease: &LeaseView, endpoint: PublicKey) -> SignedGrant {
+fn grant(
+    session: &Session,
+    wallet: &Wallet,
+    lease: &LeaseView,
+    endpoint: PublicKey,
+) -> SignedGrant {
     let grant = Grant {
         lease: lease.id,
         endpoint,
@@ -116,19 +130,16 @@ fn grant(session: &Session, wallet: &Wallet, lease: &LeaseView, endpoint: Public
 
 /// Returns this machine's clock.
 pub(crate) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_unix_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn failure(lease: &LeaseView, error: &LogError) -> Failure {
     let what = format!("could not read the output of {} from its machine", lease.id);
     let code = match error {
-        LogError::Refused(refusal) => match refusal.code() {
-            RefusalCode::NotAuthorized | RefusalCode::ExpiredGrant => "grant-refused",
-            RefusalCode::NoSuchLease => "lease-not-here",
-            RefusalCode::BadRequest => "protocol-mismatch",
-            RefusalCode::Busy | RefusalCode::Unavailable => "machine-unreachable",
-        },
+        LogError::Refused(refusal) => refusal.code().as_str(),
         LogError::Violation(_) => "protocol-mismatch",
         LogError::Unreachable { .. } => "machine-unreachable",
     };

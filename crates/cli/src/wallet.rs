@@ -36,12 +36,16 @@ impl Wallet {
     /// # Errors
     /// `no-key-file` where there is none; `bad-key` where it holds no key or others may read it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        Ok(Self { key: SigningKey::from_bytes(&read_seed(path)?) })
+        Ok(Self {
+            key: SigningKey::from_bytes(&read_seed(path)?),
+        })
     }
 
     /// Reads a key file, or makes one with a fresh key.
     pub(crate) fn open_or_create(path: &Path) -> Result<Self> {
-        Ok(Self { key: SigningKey::from_bytes(&seed(path)?) })
+        Ok(Self {
+            key: SigningKey::from_bytes(&seed(path)?),
+        })
     }
 
     /// Returns the public half.
@@ -67,7 +71,13 @@ impl Wallet {
         expires_at: Timestamp,
         call: Tx,
     ) -> SignedTx {
-        TxBody { signer: self.public(), nonce, expires_at, call }.sign(network, &self.key)
+        TxBody {
+            signer: self.public(),
+            nonce,
+            expires_at,
+            call,
+        }
+        .sign(network, &self.key)
     }
 }
 
@@ -76,29 +86,38 @@ pub(crate) fn seed(path: &Path) -> Result<[u8; 32]> {
     if !path.exists() {
         files::create_private_folder(path.parent().unwrap_or(Path::new(".")))?;
         let seed: [u8; 32] = rand::random();
-        files::write_private(path, format!("{HEADER}\n{}\n", hex::encode(seed)).as_bytes())?;
+        files::write_private(
+            path,
+            format!("{HEADER}\n{}\n", hex::encode(seed)).as_bytes(),
+        )?;
     }
     read_seed(path)
 }
 
 fn read_seed(path: &Path) -> Result<[u8; 32]> {
     let mut file = fs::File::open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Failure::new("no-key-file", format!("there is no key file {}", path.display()))
-        }
+        std::io::ErrorKind::NotFound => Failure::new(
+            "no-key-file",
+            format!("there is no key file {}", path.display()),
+        ),
         _ => io_failure("read", path)(error),
     })?;
     let mode = file.metadata().map_err(io_failure("read", path))?.mode();
     if mode & OTHERS != 0 {
-        return Err(Failure::new("bad-key", format!("others may read the key file {}", path.display()))
-            .hint(format!("make it yours alone: chmod 600 {}", path.display())));
+        return Err(Failure::new(
+            "bad-key",
+            format!("others may read the key file {}", path.display()),
+        )
+        .hint(format!("make it yours alone: chmod 600 {}", path.display())));
     }
     let mut text = String::new();
     let read = file.by_ref().take(FILE_BYTES_MAX).read_to_string(&mut text);
     read.map_err(|_| bad(path))?;
     let mut lines = text.lines();
     let header = lines.next();
-    let seed = lines.next().and_then(|line| <[u8; 32]>::try_from(hex::decode(line.trim()).ok()?).ok());
+    let seed = lines
+        .next()
+        .and_then(|line| <[u8; 32]>::try_from(hex::decode(line.trim()).ok()?).ok());
     match (header, seed) {
         (Some(HEADER), Some(seed)) => Ok(seed),
         _ => Err(bad(path)),
@@ -106,7 +125,10 @@ fn read_seed(path: &Path) -> Result<[u8; 32]> {
 }
 
 fn bad(path: &Path) -> Failure {
-    Failure::new("bad-key", format!("{} holds no tradewind key", path.display()))
+    Failure::new(
+        "bad-key",
+        format!("{} holds no tradewind key", path.display()),
+    )
 }
 
 #[cfg(test)]
@@ -137,7 +159,13 @@ mod tests {
     fn file_without_a_key_is_refused_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("demo.key");
-        for content in ["", "tradewind-key-v1\n", "tradewind-key-v1\nabcd\n", "\u{0}\u{1}", "other\n00\n"] {
+        for content in [
+            "",
+            "tradewind-key-v1\n",
+            "tradewind-key-v1\nabcd\n",
+            "\u{0}\u{1}",
+            "other\n00\n",
+        ] {
             files::write_private(&path, content.as_bytes()).unwrap();
             assert_eq!(Wallet::open_or_create(&path).unwrap_err().code(), "bad-key");
             assert_eq!(fs::read(&path).unwrap(), content.as_bytes());
@@ -146,6 +174,11 @@ mod tests {
 
     #[test]
     fn missing_key_is_said() {
-        assert_eq!(Wallet::open(Path::new("/nowhere/x.key")).unwrap_err().code(), "no-key-file");
+        assert_eq!(
+            Wallet::open(Path::new("/nowhere/x.key"))
+                .unwrap_err()
+                .code(),
+            "no-key-file"
+        );
     }
 }

@@ -1,9 +1,9 @@
 //! `tradewind account`: balances and every movement of them.
 
 use api::{AccountView, MoneyView, PostingView, view::text::Text as _};
-use market::{AccountId, Money, RecordId, Record};
+use market::{AccountId, Money, Record, RecordId};
 
-use crate::commands::more;
+use crate::commands::collect;
 use crate::context::Context;
 use crate::error::{Failure, Result, exit};
 use crate::proof;
@@ -35,9 +35,11 @@ struct Show {
     verify: bool,
 }
 
-/// List every movement, newest first
+/// List every movement of the balances, oldest first
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tradewind account history\n  tradewind account history --verify")]
+#[command(
+    after_help = "Examples:\n  tradewind account history\n  tradewind account history --verify"
+)]
 struct History {
     /// Another account than mine
     #[arg(value_name = "ACCOUNT")]
@@ -46,7 +48,12 @@ struct History {
     #[arg(long)]
     verify: bool,
     /// Go on after this cursor
-    #[arg(long, value_name = "CURSOR", hide_short_help = true, conflicts_with = "verify")]
+    #[arg(
+        long,
+        value_name = "CURSOR",
+        hide_short_help = true,
+        conflicts_with = "verify"
+    )]
     after: Option<String>,
 }
 
@@ -66,11 +73,16 @@ fn show(context: &Context, args: &Show) -> Result<u8> {
     block_on(async {
         let session = Session::open(context).await?;
         let view = session.client.account(&id).await?;
-        context.output.thing(&view, &id.to_string(), &lines(&view))?;
+        context
+            .output
+            .thing(&view, &id.to_string(), &lines(&view))?;
         if args.verify {
             let proved = proof::record(context, &session, RecordId::Account(id)).await?;
             let Some(Record::Account(account)) = proved.record else {
-                return Err(Failure::new("bad-proof", format!("account {id} is proved not to exist")));
+                return Err(Failure::new(
+                    "bad-proof",
+                    format!("account {id} is proved not to exist"),
+                ));
             };
             require_equal("available", view.available, account.available)?;
             require_equal("held", view.held, account.held)?;
@@ -90,7 +102,10 @@ fn lines(view: &AccountView) -> String {
         ("bonded", view.bonded.to_string()),
         ("locked", format!("{} earned, payable later", view.locked)),
         ("opened", view.opened_at.to_string()),
-        ("provider", if view.is_provider { "yes" } else { "no" }.to_owned()),
+        (
+            "provider",
+            if view.is_provider { "yes" } else { "no" }.to_owned(),
+        ),
     ])
 }
 
@@ -98,8 +113,11 @@ fn require_equal(what: &str, shown: MoneyView, proved: Money) -> Result<()> {
     if shown.0 == proved {
         return Ok(());
     }
-    Err(Failure::new("bad-proof", format!("the node shows {shown} {what}, the proof says {proved}"))
-        .detail("a block in between changes balances; it is wrong only if it stays so"))
+    Err(Failure::new(
+        "bad-proof",
+        format!("the node shows {shown} {what}, the proof says {proved}"),
+    )
+    .detail("a block in between changes balances; it is wrong only if it stays so"))
 }
 
 const COLUMNS: &[Column] = &[
@@ -119,9 +137,13 @@ fn history(context: &Context, args: &History) -> Result<u8> {
         if args.verify {
             return verify_history(context, &session, id).await;
         }
-        let page = session.client.postings(&id, args.after.as_deref()).await?;
-        context.output.list(&page, &page.items, &table(&page.items, id))?;
-        more(context, page.next.as_deref());
+        let page = collect(context, args.after.clone(), async |after| {
+            Ok(session.client.postings(&id, after.as_deref()).await?)
+        });
+        let page = page.await?;
+        context
+            .output
+            .list(&page, &page.items, &table(&page.items, id))?;
         Ok(exit::DONE)
     })
 }
@@ -130,7 +152,11 @@ fn table(postings: &[PostingView], own: AccountId) -> Table {
     let mut table = Table::new(COLUMNS, "no movements yet");
     for posting in postings {
         let out = touches(&posting.from, own);
-        let sign = if out && !touches(&posting.to, own) { "-" } else { "" };
+        let sign = if out && !touches(&posting.to, own) {
+            "-"
+        } else {
+            ""
+        };
         let micros = posting.amount.0.micros();
         table.row(
             posting.seq.to_string(),
@@ -141,7 +167,9 @@ fn table(postings: &[PostingView], own: AccountId) -> Table {
                 posting.from.to_text(),
                 posting.to.to_text(),
                 posting.seq.to_string(),
-                posting.tx.map_or_else(|| "–".to_owned(), |tx| tx.to_string()),
+                posting
+                    .tx
+                    .map_or_else(|| "–".to_owned(), |tx| tx.to_string()),
             ],
         );
     }
@@ -177,7 +205,8 @@ async fn verify_history(context: &Context, session: &Session, id: AccountId) -> 
         _ => Money::ZERO,
     };
     if i128::from(balance.micros()) != sum {
-        let what = format!("{count} movements sum to {sum} micro-dollars, the proof says {balance}");
+        let what =
+            format!("{count} movements sum to {sum} micro-dollars, the proof says {balance}");
         return Err(Failure::new("bad-proof", what)
             .detail("a block in between changes balances; it is wrong only if it stays so"));
     }

@@ -50,7 +50,11 @@ pub(crate) fn run(context: &Context, _args: &Args) -> Result<u8> {
     let output = &context.output;
     let mut text = String::new();
     for check in &report.items {
-        let mark = output.mark(if check.passed { Style::Good } else { Style::Bad });
+        let mark = output.mark(if check.passed {
+            Style::Good
+        } else {
+            Style::Bad
+        });
         text.push_str(&format!("{mark} {:18} {}\n", check.name, check.seen));
         if let (false, Some(hint)) = (check.passed, &check.hint) {
             text.push_str(&format!("  {:18} {hint}\n", ""));
@@ -61,25 +65,46 @@ pub(crate) fn run(context: &Context, _args: &Args) -> Result<u8> {
     if failed == 0 {
         return Ok(exit::DONE);
     }
-    Err(Failure::new("unhealthy", format!("{failed} of {} checks failed", report.items.len())))
+    Err(Failure::new(
+        "unhealthy",
+        format!("{failed} of {} checks failed", report.items.len()),
+    ))
 }
 
 fn passed(name: impl Into<String>, seen: impl Into<String>) -> Check {
-    Check { name: name.into(), passed: true, seen: seen.into(), hint: None }
+    Check {
+        name: name.into(),
+        passed: true,
+        seen: seen.into(),
+        hint: None,
+    }
 }
 
 fn failed(name: impl Into<String>, seen: impl Into<String>, hint: impl Into<String>) -> Check {
-    Check { name: name.into(), passed: false, seen: seen.into(), hint: Some(hint.into()) }
+    Check {
+        name: name.into(),
+        passed: false,
+        seen: seen.into(),
+        hint: Some(hint.into()),
+    }
 }
 
 fn home(context: &Context) -> Check {
     let home = context.home.display().to_string();
     if !context.home.exists() {
-        return failed("home", format!("{home} does not exist"), "make it: tradewind up");
+        return failed(
+            "home",
+            format!("{home} does not exist"),
+            "make it: tradewind up",
+        );
     }
     match tempfile_in(&context.home) {
         Ok(()) => passed("home", format!("{home}, context {}", context.name())),
-        Err(error) => failed("home", format!("{home}: {error}"), "make it writable, or use another: TRADEWIND_HOME=/PATH"),
+        Err(error) => failed(
+            "home",
+            format!("{home}: {error}"),
+            "make it writable, or use another: TRADEWIND_HOME=/PATH",
+        ),
     }
 }
 
@@ -91,10 +116,16 @@ fn tempfile_in(folder: &std::path::Path) -> std::io::Result<()> {
 
 fn disk(context: &Context) -> Check {
     let stat = nix::sys::statvfs::statvfs(&context.home);
-    let free = stat.map(|stat| u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())));
+    let free = stat.map(|stat| {
+        u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size()))
+    });
     match free {
         Ok(free) if free >= DISK_LOW => passed("disk", format!("{} free", words::show_size(free))),
-        Ok(free) => failed("disk", format!("{} free", words::show_size(free)), "make room, or use another disk: TRADEWIND_HOME=/PATH"),
+        Ok(free) => failed(
+            "disk",
+            format!("{} free", words::show_size(free)),
+            "make room, or use another disk: TRADEWIND_HOME=/PATH",
+        ),
         Err(error) => failed("disk", error.to_string(), "see: tradewind up"),
     }
 }
@@ -110,28 +141,57 @@ async fn network(context: &Context) -> Vec<Check> {
     let service = node::service(&context.home);
     let process = match service.running() {
         Ok(Some(pid)) => passed("node process", format!("pid {pid}")),
-        Ok(None) if context.stored().is_none() => passed("node process", "none of this home folder"),
+        Ok(None) if context.stored().is_none() => {
+            passed("node process", "none of this home folder")
+        }
         Ok(None) => failed("node process", "not running", "start it: tradewind up"),
         Err(failure) => failed("node process", failure.what(), "see the file's owner"),
     };
     let session = match Session::open(context).await {
         Ok(session) => session,
-        Err(failure) => return vec![process, failed("node", failure.what(), failure.hints().join("; "))],
+        Err(failure) => {
+            return vec![
+                process,
+                failed("node", failure.what(), failure.hints().join("; ")),
+            ];
+        }
     };
     let status = &session.status;
     let node = match &status.not_ready {
-        None => passed("node", format!("{} at {}, block {}", status.network, session.client.endpoint(), status.height)),
-        Some(why) => failed("node", why.clone(), format!("read its log: {}", service.log().display())),
+        None => passed(
+            "node",
+            format!(
+                "{} at {}, block {}",
+                status.network,
+                session.client.endpoint(),
+                status.height
+            ),
+        ),
+        Some(why) => failed(
+            "node",
+            why.clone(),
+            format!("read its log: {}", service.log().display()),
+        ),
     };
-    let apart = tail::now().unix_millis().abs_diff(status.now.0.unix_millis());
+    let apart = tail::now()
+        .unix_millis()
+        .abs_diff(status.now.0.unix_millis());
     let clock = if apart <= CLOCK_APART_MS {
         passed("clock", format!("{apart} ms from the node's"))
     } else {
-        failed("clock", format!("{apart} ms from the node's"), "set this machine's clock, or the node's")
+        failed(
+            "clock",
+            format!("{apart} ms from the node's"),
+            "set this machine's clock, or the node's",
+        )
     };
     let keeper = match &status.keeper {
         Some(keeper) => passed("keeper", keeper.dial.join(", ")),
-        None => failed("keeper", "the node keeps no manifests", "submit jobs to another node: --endpoint http://HOST:PORT"),
+        None => failed(
+            "keeper",
+            "the node keeps no manifests",
+            "submit jobs to another node: --endpoint http://HOST:PORT",
+        ),
     };
     vec![process, node, clock, keeper]
 }
@@ -175,14 +235,41 @@ async fn runtimes() -> Vec<Check> {
 }
 
 async fn try_runtime(kind: RuntimeKind, folder: &std::path::Path) -> Result<String, String> {
-    let runtime = open_runtime(kind, folder).await.map_err(|failure| failure.what().to_owned())?;
+    let runtime = open_runtime(kind, folder)
+        .await
+        .map_err(|failure| failure.what().to_owned())?;
     let can = runtime.probe().await.map_err(|error| error.to_string())?;
     can.usable.clone()?;
-    let failed: Vec<&str> = can.self_test.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
-    let limits = [("cpu", can.limits.cpu), ("memory", can.limits.memory), ("pids", can.limits.pids)];
-    let held: Vec<&str> = limits.iter().filter(|(_, held)| *held).map(|(name, _)| *name).collect();
-    let limits = if held.is_empty() { "no limits".to_owned() } else { format!("limits: {}", held.join(", ")) };
-    let isolation = if can.isolates() { "isolates" } else { "does not isolate" };
-    let lacks = if failed.is_empty() { String::new() } else { format!("; failed: {}", failed.join(", ")) };
+    let failed: Vec<&str> = can
+        .self_test
+        .iter()
+        .filter(|check| !check.passed)
+        .map(|check| check.name.as_str())
+        .collect();
+    let limits = [
+        ("cpu", can.limits.cpu),
+        ("memory", can.limits.memory),
+        ("pids", can.limits.pids),
+    ];
+    let held: Vec<&str> = limits
+        .iter()
+        .filter(|(_, held)| *held)
+        .map(|(name, _)| *name)
+        .collect();
+    let limits = if held.is_empty() {
+        "no limits".to_owned()
+    } else {
+        format!("limits: {}", held.join(", "))
+    };
+    let isolation = if can.isolates() {
+        "isolates"
+    } else {
+        "does not isolate"
+    };
+    let lacks = if failed.is_empty() {
+        String::new()
+    } else {
+        format!("; failed: {}", failed.join(", "))
+    };
     Ok(format!("{isolation}, {limits}{lacks}"))
 }

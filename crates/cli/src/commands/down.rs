@@ -20,8 +20,16 @@ const PROVIDER_GRACE: Duration = Duration::from_secs(20);
 /// A node's gateway, endpoint and engine end one after the other, within 35 s.
 const NODE_GRACE: Duration = Duration::from_secs(40);
 /// Everything in a home folder; nothing else is ever removed.
-const CONTENTS: [&str; 8] =
-    ["contexts", "images", "keys", "log", "node", "providers", "run", "up.lock"];
+const CONTENTS: [&str; 8] = [
+    "contexts",
+    "images",
+    "keys",
+    "log",
+    "node",
+    "providers",
+    "run",
+    "up.lock",
+];
 
 /// Stop everything that `up` started
 ///
@@ -36,7 +44,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     if !context.home.exists() {
-        context.output.say(&format!("nothing to stop: there is no {}", context.home.display()));
+        context.output.say(&format!(
+            "nothing to stop: there is no {}",
+            context.home.display()
+        ));
         return Ok(exit::DONE);
     }
     let alone = up::alone(context)?;
@@ -49,7 +60,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
         }
     }
     for label in labels(context) {
-        stop_service(&progress, "provider", &Service::new(&context.home, format!("provider-{label}")), PROVIDER_GRACE)?;
+        stop_service(
+            &progress,
+            "provider",
+            &Service::new(&context.home, format!("provider-{label}")),
+            PROVIDER_GRACE,
+        )?;
     }
     stop_service(&progress, "node", &node, NODE_GRACE)?;
     for label in Lender::labels(context) {
@@ -66,9 +82,15 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
 /// Returns the labels of all agents that are stored here, and of those whose pid files are.
 fn labels(context: &Context) -> Vec<String> {
     let mut labels = Lender::labels(context);
-    for entry in fs::read_dir(context.home.join("run")).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(context.home.join("run"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let name = entry.file_name().into_string().unwrap_or_default();
-        let label = name.strip_prefix("provider-").and_then(|rest| rest.strip_suffix(".pid"));
+        let label = name
+            .strip_prefix("provider-")
+            .and_then(|rest| rest.strip_suffix(".pid"));
         labels.extend(label.map(ToOwned::to_owned));
     }
     labels.sort();
@@ -76,7 +98,12 @@ fn labels(context: &Context) -> Vec<String> {
     labels
 }
 
-fn stop_service(progress: &Progress, phase: &'static str, service: &Service, grace: Duration) -> Result<()> {
+fn stop_service(
+    progress: &Progress,
+    phase: &'static str,
+    service: &Service,
+    grace: Duration,
+) -> Result<()> {
     progress.phase(phase, format!("{} stops", service.name()));
     if service.stop(grace)? {
         progress.done(phase, &format!("{} stopped", service.name()));
@@ -107,11 +134,21 @@ async fn settle(context: &Context, progress: &Progress) -> Result<()> {
             continue;
         }
         let machine = lender.machine(session.network())?;
-        if !session.client.machine_leases(&machine).await?.items.is_empty() {
+        if !session
+            .client
+            .machine_leases(&machine)
+            .await?
+            .items
+            .is_empty()
+        {
             progress.phase("leases", format!("draining {}", lender.stored.name));
             let mut provider = lender.provider(context).await?;
-            let drained = provider.drain(machine, Some(session.client.status().await?.now.0)).await;
-            drained.map_err(|error| Failure::new("machine-state", format!("could not drain {machine}")).causes(&error))?;
+            let drained = provider
+                .drain(machine, Some(session.client.status().await?.now.0))
+                .await;
+            drained.map_err(|error| {
+                Failure::new("machine-state", format!("could not drain {machine}")).causes(&error)
+            })?;
         }
         wait_until_empty(&session, &lender).await?;
     }
@@ -128,7 +165,10 @@ async fn wait_until_empty(session: &Session, lender: &Lender) -> Result<()> {
             return Ok(());
         }
         if begun.elapsed() >= SETTLE_DEADLINE {
-            let what = format!("{} still has {leases} leases and {containers} containers", lender.stored.name);
+            let what = format!(
+                "{} still has {leases} leases and {containers} containers",
+                lender.stored.name
+            );
             return Err(Failure::new("timed-out", what));
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -143,13 +183,20 @@ async fn wipe(context: &Context, progress: &Progress, label: &str) -> Result<()>
     }
     let runtime = open_runtime(lender.stored.runtime, &lender.runtime_folder()).await?;
     let failed = |error: runtime::Error| {
-        Failure::new("no-runtime", format!("could not wipe what {} left", lender.stored.name)).causes(&error)
+        Failure::new(
+            "no-runtime",
+            format!("could not wipe what {} left", lender.stored.name),
+        )
+        .causes(&error)
     };
     let left = runtime.list().await.map_err(failed)?;
     for (id, _) in &left {
         runtime.remove(id).await.map_err(failed)?;
     }
-    progress.note("containers", &format!("wiped {} that {} left", left.len(), lender.stored.name));
+    progress.note(
+        "containers",
+        &format!("wiped {} that {} left", left.len(), lender.stored.name),
+    );
     Ok(())
 }
 

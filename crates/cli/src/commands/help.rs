@@ -36,7 +36,10 @@ fn command_help(words: &[&str]) -> Result<String> {
     command.build();
     let mut at = &mut command;
     for word in words {
-        let names: Vec<String> = at.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+        let names: Vec<String> = at
+            .get_subcommands()
+            .map(|c| c.get_name().to_owned())
+            .collect();
         at = match at.find_subcommand_mut(word) {
             Some(next) => next,
             None => return Err(unknown(words, &names)),
@@ -47,8 +50,14 @@ fn command_help(words: &[&str]) -> Result<String> {
 
 fn unknown(words: &[&str], names: &[String]) -> Failure {
     let last = words.last().copied().unwrap_or_default();
-    let candidates = names.iter().map(String::as_str).chain(CODES.iter().map(|row| row.code));
-    let failure = Failure::new("usage", format!("there is no help on {:?}", words.join(" ")));
+    let candidates = names
+        .iter()
+        .map(String::as_str)
+        .chain(CODES.iter().map(|row| row.code));
+    let failure = Failure::new(
+        "usage",
+        format!("there is no help on {:?}", words.join(" ")),
+    );
     match nearest(last, candidates) {
         Some(word) => failure.hint(format!("did you mean: tradewind help {word}")),
         None => failure.hint("see all codes: tradewind help codes"),
@@ -57,7 +66,11 @@ fn unknown(words: &[&str], names: &[String]) -> Failure {
 
 fn explain(row: &Code) -> String {
     let mut text = format!("{}\n\n{}\n", row.code, row.meaning);
-    text.push_str(&format!("Exit code {}. Who can mend it: {}.\n\nWays out:\n", row.exit, row.mender.words()));
+    text.push_str(&format!(
+        "Exit code {}. Who can mend it: {}.\n\nWays out:\n",
+        row.exit,
+        row.mender.words()
+    ));
     for way in row.ways {
         text.push_str(&format!("  - {way}\n"));
     }
@@ -66,18 +79,31 @@ fn explain(row: &Code) -> String {
 
 fn codes() -> String {
     let width = CODES.iter().map(|row| row.code.len()).max().unwrap_or(0);
-    CODES.iter().map(|row| format!("{:width$}  {:3}  {}\n", row.code, row.exit, row.meaning)).collect()
+    CODES
+        .iter()
+        .map(|row| format!("{:width$}  {:3}  {}\n", row.code, row.exit, row.meaning))
+        .collect()
 }
 
 fn exit_codes() -> String {
-    let lines: String =
-        exit::TABLE.iter().map(|(code, meaning)| format!("{code:4}  {meaning}\n")).collect();
+    let lines: String = exit::TABLE
+        .iter()
+        .map(|(code, meaning)| format!("{code:4}  {meaning}\n"))
+        .collect();
     format!("{lines}\nAn attached run returns the workload's own exit code.\n")
 }
 
 fn variables() -> String {
-    let width = VARIABLES.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines: String =
-        VARIABLES.iter().map(|(name, what)| format!("{name:width$}  {what}\n")).collect();
-    format!("{lines}\nNO_COLOR, CLICOLOR_FORCE and TERM=dumb are honoured. A flag wins over a variable.\n")
+    let width = VARIABLES
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0);
+    let lines: String = VARIABLES
+        .iter()
+        .map(|(name, what)| format!("{name:width$}  {what}\n"))
+        .collect();
+    format!(
+        "{lines}\nNO_COLOR, CLICOLOR_FORCE and TERM=dumb are honoured. A flag wins over a variable.\n"
+    )
 }

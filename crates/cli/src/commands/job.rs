@@ -3,7 +3,7 @@
 use api::{EventFilter, EventView, JobView, LeaseView};
 use market::{Millis, Record, RecordId};
 
-use crate::commands::{lease, more, ps};
+use crate::commands::{collect, lease, ps};
 use crate::context::Context;
 use crate::error::{Failure, Result, exit};
 use crate::explain;
@@ -69,7 +69,9 @@ fn show(context: &Context, one: &One) -> Result<u8> {
         let id = session.find_job(&one.job, tenant(context)).await?;
         let job = session.client.job(&id.to_string()).await?;
         let leases = session.client.job_leases(&id).await?;
-        context.output.thing(&job, &id.to_string(), &lines(&job, &leases.items))?;
+        context
+            .output
+            .thing(&job, &id.to_string(), &lines(&job, &leases.items))?;
         Ok(exit::DONE)
     })
 }
@@ -83,17 +85,36 @@ fn lines(job: &JobView, leases: &[LeaseView]) -> String {
     let dash = || "–".to_owned();
     let mut text = pairs(&[
         ("job", job.id.to_string()),
-        ("name", job.name.as_ref().map_or_else(dash, ToString::to_string)),
+        (
+            "name",
+            job.name.as_ref().map_or_else(dash, ToString::to_string),
+        ),
         ("state", ps::state(job)),
         ("opened", job.opened_at.to_string()),
-        ("ended", job.end.as_ref().map_or_else(dash, |end| end.at.to_string())),
+        (
+            "ended",
+            job.end.as_ref().map_or_else(dash, |end| end.at.to_string()),
+        ),
         ("cost", format!("{} of at most {}", job.charged, job.budget)),
         ("held", job.held.to_string()),
-        ("price cap", job.price_cap.map_or_else(dash, |cap| format!("{cap} per device-hour"))),
+        (
+            "price cap",
+            job.price_cap
+                .map_or_else(dash, |cap| format!("{cap} per device-hour")),
+        ),
         ("ran", words::show_duration(Millis::from_millis(job.ran_ms))),
-        ("at most", words::show_duration(Millis::from_millis(job.duration_max_ms))),
-        ("attempts", format!("{} of {} used", job.attempts_used, job.attempts_max)),
-        ("verification", format!("{}: delivery is the provider's claim", job.verification)),
+        (
+            "at most",
+            words::show_duration(Millis::from_millis(job.duration_max_ms)),
+        ),
+        (
+            "attempts",
+            format!("{} of {} used", job.attempts_used, job.attempts_max),
+        ),
+        (
+            "verification",
+            format!("{}: delivery is the provider's claim", job.verification),
+        ),
     ]);
     if !leases.is_empty() {
         text.push('\n');
@@ -119,18 +140,34 @@ fn events(context: &Context, args: &Events) -> Result<u8> {
         if args.follow {
             return follow(context, &session, filter, args).await;
         }
-        let page = session.client.event_page(args.after, &filter).await?;
+        let page = collect(
+            context,
+            args.after.map(|seq| seq.to_string()),
+            async |after| {
+                let after = after.and_then(|text| text.parse().ok());
+                Ok(session.client.event_page(after, &filter).await?)
+            },
+        );
+        let page = page.await?;
         let mut table = Table::new(COLUMNS, "nothing happened yet");
-        for event in page.items.iter().filter(|event| args.money || !is_money(event)) {
+        for event in page
+            .items
+            .iter()
+            .filter(|event| args.money || !is_money(event))
+        {
             table.row(event.seq.to_string(), cells(event));
         }
         context.output.list(&page, &page.items, &table)?;
-        more(context, page.next.as_deref());
         Ok(exit::DONE)
     })
 }
 
-async fn follow(context: &Context, session: &Session, filter: EventFilter, args: &Events) -> Result<u8> {
+async fn follow(
+    context: &Context,
+    session: &Session,
+    filter: EventFilter,
+    args: &Events,
+) -> Result<u8> {
     let mut stream = session.client.events(args.after, filter);
     loop {
         let event = stream.next().await?;
@@ -138,7 +175,10 @@ async fn follow(context: &Context, session: &Session, filter: EventFilter, args:
             context.output.json_line(&event)?;
         } else if args.money || !is_money(&event) {
             let cells = cells(&event);
-            context.output.line(&format!("{:>6}  {}  {:<14} {}", cells[0], cells[1], cells[3], cells[4]));
+            context.output.line(&format!(
+                "{:>6}  {}  {:<14} {}",
+                cells[0], cells[1], cells[3], cells[4]
+            ));
         }
         if event.kind.word() == "job-ended" {
             return Ok(exit::DONE);
@@ -167,11 +207,15 @@ fn explain(context: &Context, one: &One) -> Result<u8> {
         let id = session.find_job(&one.job, tenant(context)).await?;
         let proved = proof::record(context, &session, RecordId::Job(id)).await?;
         let Some(Record::Job(job)) = proved.record else {
-            return Err(Failure::new("no-job", format!("job {id} has left the live state"))
-                .hint(format!("its history remains: tradewind job events {id}")));
+            return Err(
+                Failure::new("no-job", format!("job {id} has left the live state"))
+                    .hint(format!("its history remains: tradewind job events {id}")),
+            );
         };
         let answer = session.client.explain(&job.spec).await?;
-        context.output.thing(&answer, &id.to_string(), &explain::plan_lines(&answer))?;
+        context
+            .output
+            .thing(&answer, &id.to_string(), &explain::plan_lines(&answer))?;
         Ok(exit::DONE)
     })
 }

@@ -76,22 +76,35 @@ fn list(context: &Context, args: &List) -> Result<u8> {
         let jobs: Vec<JobId> = match &args.job {
             Some(text) => vec![session.find_job(text, tenant(context)).await?],
             None => {
-                let page = session.client.jobs(Some(&context.wallet()?.account()), None, None).await?;
-                page.items.iter().take(JOBS_LISTED).map(|job| job.id).collect()
+                let page = session
+                    .client
+                    .jobs(Some(&context.wallet()?.account()), None, None)
+                    .await?;
+                page.items
+                    .iter()
+                    .take(JOBS_LISTED)
+                    .map(|job| job.id)
+                    .collect()
             }
         };
         let mut page = api::Page::only(Vec::new());
         for job in jobs {
-            page.items.extend(session.client.job_leases(&job).await?.items);
+            page.items
+                .extend(session.client.job_leases(&job).await?.items);
         }
-        context.output.list(&page, &page.items, &table(&page.items))?;
+        context
+            .output
+            .list(&page, &page.items, &table(&page.items))?;
         Ok(exit::DONE)
     })
 }
 
 /// Returns leases as a table.
 pub(crate) fn table(leases: &[LeaseView]) -> Table {
-    let mut table = Table::new(COLUMNS, "no leases yet; see why a job waits: tradewind job explain JOB");
+    let mut table = Table::new(
+        COLUMNS,
+        "no leases yet; see why a job waits: tradewind job explain JOB",
+    );
     for lease in leases {
         table.row(
             lease.id.to_string(),
@@ -123,7 +136,9 @@ fn show(context: &Context, args: &Show) -> Result<u8> {
         let session = Session::open(context).await?;
         let id = session.find_lease(&args.lease, tenant(context)).await?;
         let view = session.client.lease(&id).await?;
-        context.output.thing(&view, &id.to_string(), &lines(&view))?;
+        context
+            .output
+            .thing(&view, &id.to_string(), &lines(&view))?;
         if args.verify {
             context.output.say(&verify(context, &session, &view).await?);
         }
@@ -132,10 +147,17 @@ fn show(context: &Context, args: &Show) -> Result<u8> {
 }
 
 /// Checks a lease by proof, compares it with what the node shows, and returns a line that says so.
-pub(crate) async fn verify(context: &Context, session: &Session, view: &LeaseView) -> Result<String> {
+pub(crate) async fn verify(
+    context: &Context,
+    session: &Session,
+    view: &LeaseView,
+) -> Result<String> {
     let proved = proof::record(context, session, RecordId::Lease(view.id)).await?;
     let Some(Record::Lease(lease)) = &proved.record else {
-        return Err(Failure::new("bad-proof", format!("lease {} is proved not to exist", view.id)));
+        return Err(Failure::new(
+            "bad-proof",
+            format!("lease {} is proved not to exist", view.id),
+        ));
     };
     let lease: &Lease = lease;
     let same = LeaseView::from(lease) == *view;
@@ -144,7 +166,10 @@ pub(crate) async fn verify(context: &Context, session: &Session, view: &LeaseVie
         let moving = !matches!(view.state, LeaseStateView::Ended { .. });
         let unchanged = moving && lease.job == view.job && lease.machine == view.machine;
         if !unchanged {
-            return Err(Failure::new("bad-proof", "the node shows another lease than the one proved"));
+            return Err(Failure::new(
+                "bad-proof",
+                "the node shows another lease than the one proved",
+            ));
         }
     }
     Ok(proved.summary)
@@ -159,25 +184,46 @@ pub(crate) fn lines(lease: &LeaseView) -> String {
         ("machine", lease.machine.to_string()),
         ("devices", format!("{:?}", lease.devices)),
         ("from", lease.source.clone()),
-        ("price", format!("{} per device-hour", lease.prices.per_device_hour)),
-        ("given", format!(
-            "{} cores, {} memory, {} disk",
-            words::show_cores(lease.cpu_milli),
-            words::show_size(lease.memory_bytes),
-            words::show_size(lease.disk_bytes),
-        )),
+        (
+            "price",
+            format!("{} per device-hour", lease.prices.per_device_hour),
+        ),
+        (
+            "given",
+            format!(
+                "{} cores, {} memory, {} disk",
+                words::show_cores(lease.cpu_milli),
+                words::show_size(lease.memory_bytes),
+                words::show_size(lease.disk_bytes),
+            ),
+        ),
         ("awarded", lease.awarded_at.to_string()),
         ("ran", format!("{} ms", lease.elapsed_ms)),
-        ("cost", format!("{} of at most {}", lease.charged, lease.funds)),
+        (
+            "cost",
+            format!("{} of at most {}", lease.charged, lease.funds),
+        ),
         ("collateral", lease.collateral.to_string()),
     ];
-    if let LeaseStateView::Ended { ready_at, ended_at, bill, .. } = &lease.state {
-        rows.push(("ready", ready_at.map_or_else(|| "never".to_owned(), |at| at.to_string())));
+    if let LeaseStateView::Ended {
+        ready_at,
+        ended_at,
+        bill,
+        ..
+    } = &lease.state
+    {
+        rows.push((
+            "ready",
+            ready_at.map_or_else(|| "never".to_owned(), |at| at.to_string()),
+        ));
         rows.push(("ended", ended_at.to_string()));
-        rows.push(("bill", format!(
-            "compute {} + storage {} + egress {}; {} to the provider, {} fee",
-            bill.compute, bill.storage, bill.egress, bill.to_provider, bill.fee,
-        )));
+        rows.push((
+            "bill",
+            format!(
+                "compute {} + storage {} + egress {}; {} to the provider, {} fee",
+                bill.compute, bill.storage, bill.egress, bill.to_provider, bill.fee,
+            ),
+        ));
     }
     pairs(&rows)
 }

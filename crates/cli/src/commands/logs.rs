@@ -44,7 +44,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
         let session = Session::open(context).await?;
         let id = session.find_job(&args.job, Some(wallet.account())).await?;
         let lease = lease(&session, id, args.attempt).await?;
-        let wanted = Wanted { streams, follow: args.follow };
+        let wanted = Wanted {
+            streams,
+            follow: args.follow,
+        };
         tokio::select! {
             copied = tail::copy(&session, &wallet, &context.output, &lease, wanted) => copied?,
             _interrupt = tokio::signal::ctrl_c() => return Ok(exit::INTERRUPTED),
@@ -56,16 +59,26 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
 async fn lease(session: &Session, job: JobId, attempt: Option<u32>) -> Result<LeaseView> {
     let leases = session.client.job_leases(&job).await?.items;
     let chosen = match attempt {
-        Some(number) => leases.into_iter().nth(usize::try_from(number - 1).unwrap_or(usize::MAX)),
+        Some(number) => leases
+            .into_iter()
+            .nth(usize::try_from(number - 1).unwrap_or(usize::MAX)),
         None => leases.into_iter().next_back(),
     };
     let lease = chosen.ok_or_else(|| {
         Failure::new("no-lease-yet", format!("job {job} has no output yet"))
             .hint(format!("see why it waits: tradewind job explain {job}"))
     })?;
-    if let LeaseStateView::Ended { ready_at: None, reason, .. } = &lease.state {
-        return Err(Failure::new("lease-not-here", format!("lease {} never started: {reason}", lease.id))
-            .hint(format!("see what happened: tradewind job events {job}")));
+    if let LeaseStateView::Ended {
+        ready_at: None,
+        reason,
+        ..
+    } = &lease.state
+    {
+        return Err(Failure::new(
+            "no-such-lease",
+            format!("lease {} never started: {reason}", lease.id),
+        )
+        .hint(format!("see what happened: tradewind job events {job}")));
     }
     Ok(lease)
 }

@@ -16,11 +16,13 @@ mod stop;
 mod up;
 mod version;
 
+use api::Page;
 use api::view::text::Text as _;
 use market::Tier;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::output::Format;
 
 /// What can be done.
 #[derive(Debug, clap::Subcommand)]
@@ -63,14 +65,35 @@ pub(crate) fn dispatch(context: &mut Context, command: Command) -> Result<u8> {
     }
 }
 
-/// Says that a list goes on.
-fn more(context: &Context, next: Option<&str>) {
-    if let Some(cursor) = next {
+/// Pages that a table collects; beyond that it says how to go on.
+const PAGES_MAX: usize = 20;
+
+/// Fetches a list: one page, as the API gives it, for JSON, and all of it for people, up to a bound.
+async fn collect<T>(
+    context: &Context,
+    after: Option<String>,
+    fetch: impl AsyncFn(Option<String>) -> Result<Page<T>>,
+) -> Result<Page<T>> {
+    let mut page = fetch(after).await?;
+    if context.output.format() == Format::Json {
+        return Ok(page);
+    }
+    for _page in 1..PAGES_MAX {
+        let Some(cursor) = page.next.take() else {
+            break;
+        };
+        let rest = fetch(Some(cursor)).await?;
+        page.items.extend(rest.items);
+        page.next = rest.next;
+    }
+    if let Some(cursor) = &page.next {
         context.output.say(&format!("more: --after {cursor}"));
     }
+    Ok(page)
 }
 
 /// Reads a tier.
 fn tier(text: &str) -> Result<Tier, String> {
-    Tier::from_text(text).ok_or_else(|| format!("{text:?} is no tier; use spot, on-demand or reserved"))
+    Tier::from_text(text)
+        .ok_or_else(|| format!("{text:?} is no tier; use spot, on-demand or reserved"))
 }

@@ -36,7 +36,9 @@ enum Verb {
 ///
 /// A new data folder begins a new network of one validator; an old one goes on with its own.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tradewind node start\n  tradewind node start --listen 127.0.0.1:7171 --network lab")]
+#[command(
+    after_help = "Examples:\n  tradewind node start\n  tradewind node start --listen 127.0.0.1:7171 --network lab"
+)]
 struct Start {
     /// Where the gateway listens
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7070")]
@@ -107,26 +109,57 @@ struct Parts {
 
 impl Parts {
     async fn start(context: &Context, args: &Start) -> Result<Self> {
-        let folder = args.data.clone().unwrap_or_else(|| context.home.join("node"));
+        let folder = args
+            .data
+            .clone()
+            .unwrap_or_else(|| context.home.join("node"));
         let node = open_node(context, args, &folder).await?;
         let secret = Wallet::open_or_create(&folder.join("keeper-endpoint.key"))?;
         let seal = SealSecret::from_bytes(wallet::seed(&folder.join("keeper-seal.key"))?);
-        let config = KeeperConfig { folder: folder.join("keeper"), seal, endpoint: secret.public() };
+        let config = KeeperConfig {
+            folder: folder.join("keeper"),
+            seal,
+            endpoint: secret.public(),
+        };
         let keeper = Keeper::open(config, node.handle())
             .map_err(|error| Failure::new("io", "could not open the keeper").causes(&error))?;
-        let scope = if args.listen.ip().is_loopback() { Scope::Loopback } else { Scope::AllInterfaces };
-        let options =
-            BindOptions { scope, port: args.data_plane_port, ..BindOptions::loopback() };
+        let scope = if args.listen.ip().is_loopback() {
+            Scope::Loopback
+        } else {
+            Scope::AllInterfaces
+        };
+        let options = BindOptions {
+            scope,
+            port: args.data_plane_port,
+            ..BindOptions::loopback()
+        };
         let services = Services::none().with_manifests(keeper.clone());
         let endpoint = Endpoint::bind(secret.key(), options, services)
             .await
-            .map_err(|error| Failure::new("port-taken", "could not open the keeper's UDP port").causes(&error))?;
-        keeper.set_dial(endpoint.local_addrs().iter().map(ToString::to_string).collect());
-        let config = gateway::Config { listen: args.listen, handle: node.handle(), keeper: Some(keeper) };
+            .map_err(|error| {
+                Failure::new("port-taken", "could not open the keeper's UDP port").causes(&error)
+            })?;
+        keeper.set_dial(
+            endpoint
+                .local_addrs()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        );
+        let config = gateway::Config {
+            listen: args.listen,
+            handle: node.handle(),
+            keeper: Some(keeper),
+        };
         let server = gateway::serve(config).await.map_err(|error| {
-            Failure::new("port-taken", format!("could not listen on {}", args.listen)).causes(&error)
+            Failure::new("port-taken", format!("could not listen on {}", args.listen))
+                .causes(&error)
         })?;
-        Ok(Self { node, endpoint, server })
+        Ok(Self {
+            node,
+            endpoint,
+            server,
+        })
     }
 
     /// Runs until a signal comes or the node fails, and stops everything; returns why it failed.
@@ -151,7 +184,11 @@ impl Parts {
 
 /// Opens the data folder; a new one begins the network that the arguments name.
 async fn open_node(context: &Context, args: &Start, folder: &Path) -> Result<Node> {
-    let old = Node::start(node::Config { folder: folder.to_owned(), genesis: None }).await;
+    let old = Node::start(node::Config {
+        folder: folder.to_owned(),
+        genesis: None,
+    })
+    .await;
     let started = match old {
         Err(StartError::Folder(FolderError::NoGenesis { .. })) => {
             let treasurers = match args.treasurer.as_slice() {
@@ -164,16 +201,23 @@ async fn open_node(context: &Context, args: &Start, folder: &Path) -> Result<Nod
                 treasurers,
                 params: Params::default(),
             };
-            Node::start(node::Config { folder: folder.to_owned(), genesis: Some(genesis) }).await
+            Node::start(node::Config {
+                folder: folder.to_owned(),
+                genesis: Some(genesis),
+            })
+            .await
         }
         old => old,
     };
     started.map_err(|error| {
         let code = match &error {
-            StartError::Folder(FolderError::InUse { .. }) => "busy",
+            StartError::Folder(FolderError::InUse { .. }) => "home-busy",
             StartError::Folder(FolderError::Newer { .. }) => "newer-data",
             StartError::Folder(FolderError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::StorageFull => "disk-full",
+                if source.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                "disk-full"
+            }
             _ => "died",
         };
         Failure::new(code, "the node could not start").causes(&error)
@@ -202,9 +246,17 @@ fn status(context: &Context) -> Result<u8> {
             ("endpoint", session.client.endpoint().to_owned()),
             ("version", view.version.clone()),
             ("block", format!("{}, {}", view.height, view.time)),
-            ("ready", view.not_ready.clone().unwrap_or_else(|| "yes".to_owned())),
+            (
+                "ready",
+                view.not_ready.clone().unwrap_or_else(|| "yes".to_owned()),
+            ),
             ("waiting", format!("{} transactions", view.pending)),
-            ("keeper", view.keeper.as_ref().map_or_else(|| "none".to_owned(), |keeper| keeper.dial.join(", "))),
+            (
+                "keeper",
+                view.keeper
+                    .as_ref()
+                    .map_or_else(|| "none".to_owned(), |keeper| keeper.dial.join(", ")),
+            ),
             ("issued", view.issued.to_string()),
             ("fees", view.fees.to_string()),
             ("insurance", view.insurance.to_string()),

@@ -3,7 +3,7 @@
 use api::{OfferFilter, OfferView, view::text::Text as _};
 use market::{DeviceClass, Name};
 
-use crate::commands::more;
+use crate::commands::collect;
 use crate::context::Context;
 use crate::error::{Result, exit};
 use crate::session::{Session, block_on};
@@ -15,7 +15,9 @@ use crate::words::{self, GpuNeed};
 /// Prices are per device and hour; a CPU slot is a device too. What a provider says of its machine is its own claim
 /// until verification exists.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tradewind offers\n  tradewind offers --gpu h100 --available -o wide")]
+#[command(
+    after_help = "Examples:\n  tradewind offers\n  tradewind offers --gpu h100 --available -o wide"
+)]
 pub(crate) struct Args {
     /// Only this GPU model
     #[arg(long, value_name = "MODEL", value_parser = words::gpu)]
@@ -62,22 +64,34 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<u8> {
         tier: args.tier,
         region: args.region,
         available: args.available,
-        after: args.after,
         limit: args.limit,
         ..OfferFilter::default()
     };
     block_on(async {
         let session = Session::open(context).await?;
-        let page = session.client.offers(&filter).await?;
-        context.output.list(&page, &page.items, &table(&page.items))?;
-        more(context, page.next.as_deref());
+        let page = collect(context, args.after, async |after| {
+            Ok(session
+                .client
+                .offers(&OfferFilter {
+                    after,
+                    ..filter.clone()
+                })
+                .await?)
+        });
+        let page = page.await?;
+        context
+            .output
+            .list(&page, &page.items, &table(&page.items))?;
         Ok(exit::DONE)
     })
 }
 
 /// Returns the offers as a table.
 pub(crate) fn table(offers: &[OfferView]) -> Table {
-    let mut table = Table::new(COLUMNS, "nothing is for hire; lend this machine: tradewind provider init");
+    let mut table = Table::new(
+        COLUMNS,
+        "nothing is for hire; lend this machine: tradewind provider init",
+    );
     for offer in offers {
         let prices = &offer.prices;
         table.row(
@@ -91,8 +105,14 @@ pub(crate) fn table(offers: &[OfferView]) -> Table {
                 words::show_cores(offer.cpu_milli),
                 words::show_size(offer.memory_bytes),
                 offer.isolation.to_text(),
-                offer.provider_name.as_ref().map_or_else(|| offer.provider.to_string(), ToString::to_string),
-                offer.region.as_ref().map_or_else(|| "–".to_owned(), ToString::to_string),
+                offer
+                    .provider_name
+                    .as_ref()
+                    .map_or_else(|| offer.provider.to_string(), ToString::to_string),
+                offer
+                    .region
+                    .as_ref()
+                    .map_or_else(|| "–".to_owned(), ToString::to_string),
                 offer.machine_state.clone(),
                 offer.machine.to_string(),
                 words::show_size(offer.disk_bytes),

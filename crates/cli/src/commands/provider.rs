@@ -86,11 +86,15 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
 }
 
 fn label(text: &str) -> Result<String, String> {
-    let plain = text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+    let plain = text
+        .bytes()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
     if (1..=32).contains(&text.len()) && plain {
         return Ok(text.to_owned());
     }
-    Err(format!("{text:?} is no label; use 1 to 32 of a-z, 0-9 and -"))
+    Err(format!(
+        "{text:?} is no label; use 1 to 32 of a-z, 0-9 and -"
+    ))
 }
 
 fn start(context: &Context, args: &Start) -> Result<u8> {
@@ -144,7 +148,9 @@ fn status(context: &Context, args: &Status) -> Result<u8> {
     block_on(async {
         let session = Session::open(context).await?;
         let machine = lender.machine(session.network())?;
-        let stands = standing(&session.client, machine).await.map_err(setup::failed)?;
+        let stands = standing(&session.client, machine)
+            .await
+            .map_err(setup::failed)?;
         let view = StatusView {
             leases: stands.leases.into_iter().map(|work| work.lease).collect(),
             machine: stands.machine,
@@ -156,28 +162,59 @@ fn status(context: &Context, args: &Status) -> Result<u8> {
             Some(pid) => format!("pid {pid}, log {}", lender.service().log().display()),
             None => "not running; start it: tradewind provider start".to_owned(),
         };
-        context.output.thing(&view, &machine.to_string(), &lines(&view, process, session.status.now.0))?;
+        context.output.thing(
+            &view,
+            &machine.to_string(),
+            &lines(&view, process, session.status.now.0),
+        )?;
         Ok(exit::DONE)
     })
 }
 
 fn lines(view: &StatusView, process: String, now: Timestamp) -> String {
     let machine = &view.machine;
-    let beat = machine.last_beat.map_or_else(|| "never".to_owned(), |at| words::show_age(at.0, now));
-    let devices: Vec<&str> = machine.devices.iter().map(|device| device.model.as_str()).collect();
+    let beat = machine
+        .last_beat
+        .map_or_else(|| "never".to_owned(), |at| words::show_age(at.0, now));
+    let devices: Vec<&str> = machine
+        .devices
+        .iter()
+        .map(|device| device.model.as_str())
+        .collect();
     let mut text = pairs(&[
-        ("provider", format!("{} ({})", view.provider.name, view.provider.account)),
+        (
+            "provider",
+            format!("{} ({})", view.provider.name, view.provider.account),
+        ),
         ("machine", machine.id.to_string()),
         ("state", machine.state.clone()),
         ("last beat", beat),
         ("devices", devices.join(", ")),
-        ("runtime", format!("{}, isolation {}", machine.runtime, api::view::text::Text::to_text(&machine.isolation))),
+        (
+            "runtime",
+            format!(
+                "{}, isolation {}",
+                machine.runtime,
+                api::view::text::Text::to_text(&machine.isolation)
+            ),
+        ),
         ("offers", view.offers.len().to_string()),
-        ("leases", format!(
-            "{} live, {} ended, {} of them failed",
-            view.leases.len(), view.provider.leases_ended, view.provider.leases_failed
-        )),
-        ("bond", format!("{}, {} reserved", view.account.bonded, view.provider.reserved)),
+        (
+            "leases",
+            format!(
+                "{} live, {} ended, {} of them failed",
+                view.leases.len(),
+                view.provider.leases_ended,
+                view.provider.leases_failed
+            ),
+        ),
+        (
+            "bond",
+            format!(
+                "{}, {} reserved",
+                view.account.bonded, view.provider.reserved
+            ),
+        ),
         ("available", view.account.available.to_string()),
         ("locked", view.account.locked.to_string()),
         ("process", process),
@@ -194,10 +231,17 @@ fn drain(context: &Context, args: &Drain) -> Result<u8> {
     block_on(async {
         let session = Session::open(context).await?;
         let machine = lender.machine(session.network())?;
-        let evict_at = args.evict_after.map(|after| session.status.now.0.after(after));
+        let evict_at = args
+            .evict_after
+            .map(|after| session.status.now.0.after(after));
         let mut provider = lender.provider(context).await?;
-        provider.drain(machine, evict_at).await.map_err(setup::failed)?;
-        context.output.say(&format!("{machine} takes no more leases; put it back: tradewind provider resume"));
+        provider
+            .drain(machine, evict_at)
+            .await
+            .map_err(setup::failed)?;
+        context.output.say(&format!(
+            "{machine} takes no more leases; put it back: tradewind provider resume"
+        ));
         Ok(exit::DONE)
     })
 }

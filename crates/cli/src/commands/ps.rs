@@ -3,7 +3,7 @@
 use api::JobView;
 use market::Timestamp;
 
-use crate::commands::more;
+use crate::commands::collect;
 use crate::context::Context;
 use crate::error::{Result, exit};
 use crate::session::{Session, block_on};
@@ -38,32 +38,51 @@ const COLUMNS: &[Column] = &[
 ];
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
-    let tenant = if args.everybody { None } else { Some(context.wallet()?.account()) };
+    let tenant = if args.everybody {
+        None
+    } else {
+        Some(context.wallet()?.account())
+    };
     let state = (!args.all).then_some("live");
     block_on(async {
         let session = Session::open(context).await?;
-        let page = session.client.jobs(tenant.as_ref(), state, args.after.as_deref()).await?;
-        context.output.list(&page, &page.items, &table(&page.items, session.status.now.0))?;
-        more(context, page.next.as_deref());
+        let page = collect(context, args.after.clone(), async |after| {
+            Ok(session
+                .client
+                .jobs(tenant.as_ref(), state, after.as_deref())
+                .await?)
+        });
+        let page = page.await?;
+        context.output.list(
+            &page,
+            &page.items,
+            &table(&page.items, session.status.now.0),
+        )?;
         Ok(exit::DONE)
     })
 }
 
 /// Returns jobs as a table.
 pub(crate) fn table(jobs: &[JobView], now: Timestamp) -> Table {
-    let mut table = Table::new(COLUMNS, "no jobs; start one: tradewind run IMAGE, or see all with: tradewind ps -a");
+    let mut table = Table::new(
+        COLUMNS,
+        "no jobs; start one: tradewind run IMAGE, or see all with: tradewind ps -a",
+    );
     for job in jobs {
         table.row(
             job.id.to_string(),
             vec![
                 job.id.to_string(),
-                job.name.as_ref().map_or_else(|| "–".to_owned(), ToString::to_string),
+                job.name
+                    .as_ref()
+                    .map_or_else(|| "–".to_owned(), ToString::to_string),
                 state(job),
                 words::show_amount(job.charged.0),
                 words::show_amount(job.budget.0),
                 words::show_duration(market::Millis::from_millis(job.ran_ms)),
                 words::show_age(job.opened_at.0, now),
-                job.lease.map_or_else(|| "–".to_owned(), |lease| lease.to_string()),
+                job.lease
+                    .map_or_else(|| "–".to_owned(), |lease| lease.to_string()),
                 format!("{}/{}", job.attempts_used, job.attempts_max),
             ],
         );

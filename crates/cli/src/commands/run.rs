@@ -5,23 +5,23 @@ mod request;
 
 use std::sync::Arc;
 
-use api::envelope::{JobKey, SaltedManifest, SealContext, SealedFor, SealedJob, seal_job_key, seal_manifest, system_rng};
-use api::{AccountView, Code, ExplanationView, KeeperView};
+use api::envelope::{
+    JobKey, SaltedManifest, SealContext, SealedFor, SealedJob, seal_job_key, seal_manifest,
+    system_rng,
+};
+use api::{AccountView, ExplanationView, KeeperView};
 use market::{JobId, JobSpec, Money, Tx};
 
 use crate::context::Context;
 use crate::error::{Failure, Result, exit};
 use crate::explain;
 use crate::progress::Progress;
-use crate::session::{Session, block_on};
+use crate::session::{NONCE_ATTEMPTS, Session, block_on, is_nonce_race};
 use crate::wallet::Wallet;
 use crate::words;
 
 pub(crate) use follow::{Ended, Follow};
 pub(crate) use request::{Args, Request};
-
-/// Attempts when another command signs with the same key at the same time.
-const NONCE_ATTEMPTS: u32 = 5;
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     let wallet = context.wallet()?;
@@ -46,7 +46,13 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
             }
             return Ok(exit::DONE);
         }
-        let follow = Follow { session: &session, wallet: &wallet, output: &context.output, job, after };
+        let follow = Follow {
+            session: &session,
+            wallet: &wallet,
+            output: &context.output,
+            job,
+            after,
+        };
         let ended = follow.until_ended(progress).await?;
         finish(context, &session, job, ended).await
     })
@@ -57,9 +63,12 @@ fn require_consent_possible(context: &Context, args: &Args) -> Result<()> {
     if args.yes || args.budget.is_some() || context.output.can_ask() {
         return Ok(());
     }
-    Err(Failure::new("needs-consent", "this would spend money, and nobody can be asked")
-        .hint("say the most it may cost: --budget 0.50")
-        .hint("or agree to the plan unseen: -y"))
+    Err(Failure::new(
+        "needs-consent",
+        "this would spend money, and nobody can be asked",
+    )
+    .hint("say the most it may cost: --budget 0.50")
+    .hint("or agree to the plan unseen: -y"))
 }
 
 /// Finds what matches, fixes the budget, and asks.
@@ -73,7 +82,10 @@ pub(crate) async fn plan(
 ) -> Result<()> {
     let keeper = session.status.keeper.as_ref().map(KeeperView::keeper);
     let keeper = keeper.ok_or_else(|| {
-        Failure::new("not-keeper", format!("{} keeps no manifests", session.client.endpoint()))
+        Failure::new(
+            "not-keeper",
+            format!("{} keeps no manifests", session.client.endpoint()),
+        )
     })?;
     request.spec.keepers = vec![keeper];
     if args.budget.is_none() {
@@ -87,15 +99,28 @@ pub(crate) async fn plan(
         return Err(explain::no_match(&explanation));
     }
     if args.budget.is_none() {
-        let worst = explanation.matches.first().map(|best| best.worst_case.0).filter(|worst| !worst.is_zero());
-        request.spec.budget = worst.unwrap_or(account.available.0).min(account.available.0);
+        let worst = explanation
+            .matches
+            .first()
+            .map(|best| best.worst_case.0)
+            .filter(|worst| !worst.is_zero());
+        request.spec.budget = worst
+            .unwrap_or(account.available.0)
+            .min(account.available.0);
     }
     progress.done("plan", &summary(&request.spec, &explanation));
     if args.yes || !context.output.can_ask() {
         return Ok(());
     }
-    context.output.say(explain::plan_lines(&explanation).trim_end());
-    let question = format!("hold {} of {} available in {}?", request.spec.budget, account.available, session.network());
+    context
+        .output
+        .say(explain::plan_lines(&explanation).trim_end());
+    let question = format!(
+        "hold {} of {} available in {}?",
+        request.spec.budget,
+        account.available,
+        session.network()
+    );
     if context.output.ask(&question) {
         return Ok(());
     }
@@ -107,7 +132,10 @@ fn summary(spec: &JobSpec, explanation: &ExplanationView) -> String {
         || "nothing matches yet".to_owned(),
         |best| {
             let amount = words::show_amount(best.per_device_hour.0);
-            format!("{} of {} offers match, best ${amount}/device·h", explanation.matching, explanation.offers)
+            format!(
+                "{} of {} offers match, best ${amount}/device·h",
+                explanation.matching, explanation.offers
+            )
         },
     );
     format!(
@@ -130,7 +158,7 @@ pub(crate) async fn submit(session: &Session, wallet: &Wallet, request: &Request
         session.client.put_manifest(&job, &sealed).await?;
         match session.submit_at(wallet, nonce, Tx::OpenJob(spec)).await {
             Ok(_receipt) => return Ok(job),
-            Err(error) if error.code() == Some(Code::Nonce) && attempts < NONCE_ATTEMPTS => {}
+            Err(error) if is_nonce_race(&error) && attempts < NONCE_ATTEMPTS => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -144,28 +172,52 @@ fn seal(session: &Session, request: &Request, job: JobId) -> Result<(JobSpec, Se
     let salted = SaltedManifest::new(&request.manifest, &mut rng).map_err(|error| bad(&error))?;
     let key = JobKey::generate(&mut rng);
     let manifest = seal_manifest(&mut rng, &key, session.network(), &salted);
-    let keeper = request.spec.keepers.first().expect("the plan names the keeper");
-    let context = SealContext { network: session.network(), to: SealedFor::Keeper(job) };
+    let keeper = request
+        .spec
+        .keepers
+        .first()
+        .expect("the plan names the keeper");
+    let context = SealContext {
+        network: session.network(),
+        to: SealedFor::Keeper(job),
+    };
     let key = seal_job_key(&mut rng, &keeper.seal, &context, &key).map_err(|error| bad(&error))?;
-    let spec = JobSpec { manifest: salted.digest(), ..request.spec.clone() };
+    let spec = JobSpec {
+        manifest: salted.digest(),
+        ..request.spec.clone()
+    };
     Ok((spec, SealedJob { key, manifest }))
 }
 
 /// Says how it ended and what it cost, and returns the workload's own exit code.
-pub(crate) async fn finish(context: &Context, session: &Session, job: JobId, ended: Ended) -> Result<u8> {
+pub(crate) async fn finish(
+    context: &Context,
+    session: &Session,
+    job: JobId,
+    ended: Ended,
+) -> Result<u8> {
     let output = Arc::clone(&context.output);
     if output.is_json() {
         let view = session.client.job(&job.to_string()).await?;
         output.result(&view, &job.to_string())?;
     }
-    let Ended { reason, charged, returned, ran_ms } = &ended;
+    let Ended {
+        reason,
+        charged,
+        returned,
+        ran_ms,
+    } = &ended;
     let cost = format!(
         "ran {}, charged {charged}, returned {returned}",
         words::show_duration(market::Millis::from_millis(*ran_ms)),
     );
     let what = match reason.code.as_str() {
         "completed" => {
-            output.say(&format!("{} {:10} {cost}", output.mark(crate::output::Style::Good), "done"));
+            output.say(&format!(
+                "{} {:10} {cost}",
+                output.mark(crate::output::Style::Good),
+                "done"
+            ));
             return Ok(exit::DONE);
         }
         "failed" => {
@@ -174,12 +226,19 @@ pub(crate) async fn finish(context: &Context, session: &Session, job: JobId, end
             output.say(&format!("{mark} {:10} exit code {code}; {cost}", "failed"));
             return Ok(code);
         }
-        "no-match" => Failure::new("no-match", format!("job {job} found no machine in its waiting time")),
+        "no-match" => Failure::new(
+            "no-match",
+            format!("job {job} found no machine in its waiting time"),
+        ),
         "budget-reached" => Failure::new("budget-reached", format!("job {job} used up its budget")),
-        "image-error" => Failure::new("image-error", format!("no machine could start the image of job {job}"))
-            .hint(format!("see what they said: tradewind job events {job}")),
+        "image-error" => Failure::new(
+            "image-error",
+            format!("no machine could start the image of job {job}"),
+        )
+        .hint(format!("see what they said: tradewind job events {job}")),
         "cancelled" => Failure::new("job-failed", format!("job {job} was cancelled")),
-        other => Failure::new("job-failed", format!("job {job} ended: {other}")).exiting(exit::RUN_FAILED),
+        other => Failure::new("job-failed", format!("job {job} ended: {other}"))
+            .exiting(exit::RUN_FAILED),
     };
     Err(what.detail(cost).charged_if(*charged))
 }
@@ -187,6 +246,10 @@ pub(crate) async fn finish(context: &Context, session: &Session, job: JobId, end
 impl Failure {
     /// Says what was charged, where it was anything.
     fn charged_if(self, amount: Money) -> Self {
-        if amount.is_zero() { self } else { self.charged(amount) }
+        if amount.is_zero() {
+            self
+        } else {
+            self.charged(amount)
+        }
     }
 }

@@ -16,7 +16,11 @@ use crate::wallet::Wallet;
 #[command(after_help = "Examples:\n  tradewind stop hello\n  tradewind stop --all")]
 pub(crate) struct Args {
     /// Names, ids, or unique beginnings of ids
-    #[arg(value_name = "JOB", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        value_name = "JOB",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
     jobs: Vec<String>,
     /// All of my jobs that have not ended
     #[arg(long)]
@@ -49,7 +53,10 @@ pub(crate) async fn live(session: &Session, wallet: &Wallet) -> Result<Vec<JobId
     let mut jobs = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let page = session.client.jobs(Some(&wallet.account()), Some("live"), after.as_deref()).await?;
+        let page = session
+            .client
+            .jobs(Some(&wallet.account()), Some("live"), after.as_deref())
+            .await?;
         jobs.extend(page.items.iter().map(|job| job.id));
         after = page.next;
         if after.is_none() {

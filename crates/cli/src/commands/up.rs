@@ -35,7 +35,14 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<u8> {
     let output = context.output.clone();
     let runtime = block_on(async {
         let progress = Progress::new(&output);
-        network::Network { context, port: args.port, runtime: args.runtime, progress: &progress }.start().await
+        network::Network {
+            context,
+            port: args.port,
+            runtime: args.runtime,
+            progress: &progress,
+        }
+        .start()
+        .await
     })?;
     if args.demo {
         return block_on(tour::run(context, runtime));
@@ -48,13 +55,22 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<u8> {
 pub(crate) fn alone(context: &Context) -> Result<File> {
     files::create_private_folder(&context.home)?;
     let path = context.home.join("up.lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
     let file = file.map_err(io_failure("create", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::new("busy", format!("another tradewind works on {} right now", context.home.display())))
-        }
+        Err(TryLockError::WouldBlock) => Err(Failure::new(
+            "home-busy",
+            format!(
+                "another tradewind works on {} right now",
+                context.home.display()
+            ),
+        )),
         Err(TryLockError::Error(error)) => Err(io_failure("lock", &path)(error)),
     }
 }

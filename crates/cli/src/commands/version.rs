@@ -16,7 +16,10 @@ struct Version {
 }
 
 pub(crate) fn run(context: &Context) -> Result<u8> {
-    let version = Version { version: env!("CARGO_PKG_VERSION"), target: std::env::consts::ARCH };
+    let version = Version {
+        version: env!("CARGO_PKG_VERSION"),
+        target: std::env::consts::ARCH,
+    };
     let line = format!("tradewind {} {}\n", version.version, version.target);
     context.output.thing(&version, version.version, &line)?;
     Ok(exit::DONE)

@@ -54,7 +54,13 @@ const fn row(
     meaning: &'static str,
     ways: &'static [&'static str],
 ) -> Code {
-    Code { code, exit, mender, meaning, ways }
+    Code {
+        code,
+        exit,
+        mender,
+        meaning,
+        ways,
+    }
 }
 
 use Mender::{Developers, Operator, Provider, You};
@@ -106,6 +112,8 @@ pub(crate) const CODES: &[Code] = &[
         &["see its output: tradewind logs JOB", "and its history: tradewind job show JOB"]),
     row("budget-reached", exit::FUNDS, You, "The job used up its budget.",
         &["run it with more: --budget", "or for less time: --for"]),
+    row("newer-data", exit::INVALID, Operator, "A newer tradewind wrote the data folder; this one could damage it.",
+        &["use the newer one: tradewind version", "or start anew elsewhere: TRADEWIND_HOME=/PATH"]),
     row("port-taken", exit::FAILED, Operator, "Another program listens on the port.",
         &["choose another: --port 7171", "see who has it: ss -ltnp"]),
     row("disk-full", exit::FAILED, Operator, "The disk is full.",
@@ -118,7 +126,7 @@ pub(crate) const CODES: &[Code] = &[
         &["start it: tradewind up"]),
     row("died", exit::FAILED, Operator, "A process of the network ended while it was starting.",
         &["read its log; the path is above", "check everything: tradewind doctor"]),
-    row("busy", exit::CHANGED, You, "Another tradewind works on the same home folder right now.",
+    row("home-busy", exit::CHANGED, You, "Another tradewind works on the same home folder right now.",
         &["wait until it is done, then try again"]),
     row("no-runtime", exit::FAILED, Operator, "No container runtime works on this machine.",
         &["see which check failed: tradewind doctor", "run as root for real containers"]),
@@ -260,12 +268,21 @@ pub(crate) const CODES: &[Code] = &[
         &["wait until jobs have ended, or ask another node: --endpoint http://HOST:PORT"]),
     row("internal", exit::FAILED, Developers, "The node failed; this is a bug.",
         &["report it with the node's log: tradewind node status"]),
-    row("grant-refused", exit::NOT_ALLOWED, You, "The machine does not let this key read the lease.",
-        &["sign with the key that opened the job: --key-file FILE"]),
-    row("lease-not-here", exit::NOT_FOUND, Provider, "The machine has nothing of this lease.",
-        &["see where it runs and how it ended: tradewind lease show LEASE"]),
-    row("keeper-refused", exit::NOT_ALLOWED, Operator, "The keeper does not hand over the manifest.",
-        &["wait until it has seen the award; the machine asks again by itself"]),
     row("protocol-mismatch", exit::FAILED, Operator, "The other side speaks another version.",
         &["update the older side: tradewind version"]),
+    row("tx-expiry", exit::FAILED, Operator, "The transaction would expire too soon or too late; a clock may be wrong.",
+        &["compare this machine's clock with the node's: tradewind doctor"]),
+    row("pool-full", exit::CHANGED, Operator, "Too many transactions wait at the node.",
+        &["wait a few seconds and try again", "ask another node: --endpoint http://HOST:PORT"]),
+    row("key-queue-full", exit::CHANGED, You, "Too many transactions of this key wait.",
+        &["wait a few seconds and try again"]),
+    row("nonce-taken", exit::CHANGED, You, "Another command signed with the same key meanwhile.", &["try again"]),
+    row("tx-dropped", exit::CHANGED, Operator, "The transaction expired, or another took its place.", &["try again"]),
+    row("not-authorized", exit::NOT_ALLOWED, You, "The machine does not let this key read the lease.",
+        &["sign with the key that opened the job: --key-file FILE"]),
+    row("no-such-lease", exit::NOT_FOUND, Provider, "The machine has nothing of this lease.",
+        &["see where it runs and how it ended: tradewind lease show LEASE"]),
+    row("expired-grant", exit::CHANGED, You, "The right to read the lease has expired.", &["try again"]),
+    row("busy", exit::UNREACHABLE, Provider, "The machine serves too many others right now.", &["try again in a moment"]),
+    row("unavailable", exit::UNREACHABLE, Provider, "The machine cannot answer right now.", &["try again in a moment"]),
 ];

@@ -8,7 +8,41 @@ use super::{CODES, Failure, exit, find, nearest};
 fn every_problem_of_the_api_is_explained() {
     // `api::Code` holds every `Reject` and `Inadmissible`: its conversions are exhaustive matches.
     for code in api::Code::ALL {
-        assert!(find(code.as_str()).is_some(), "{code} has no row in codes.rs");
+        assert!(
+            find(code.as_str()).is_some(),
+            "{code} has no row in codes.rs"
+        );
+    }
+}
+
+#[test]
+fn every_code_that_we_use_is_explained() {
+    let mut folders = vec![std::path::PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src"
+    ))];
+    let mut found = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                let uses = text.split("Failure::new(").skip(1).map(str::trim_start);
+                let codes = uses.filter_map(|rest| {
+                    rest.strip_prefix('"')?
+                        .split('"')
+                        .next()
+                        .map(ToOwned::to_owned)
+                });
+                found.extend(codes);
+            }
+        }
+    }
+    assert!(found.len() > 20, "{found:?}");
+    for code in found {
+        assert!(find(&code).is_some(), "{code} has no row in codes.rs");
     }
 }
 
@@ -19,10 +53,24 @@ fn every_row_is_complete_and_alone() {
     for row in CODES {
         assert!(seen.insert(row.code), "{} stands twice", row.code);
         assert!(!row.ways.is_empty(), "{} has no way out", row.code);
-        assert!(published.contains(&row.exit) && row.exit != exit::DONE, "{}: exit {}", row.code, row.exit);
-        assert!(row.meaning.ends_with('.'), "{}: a meaning is a sentence", row.code);
+        assert!(
+            published.contains(&row.exit) && row.exit != exit::DONE,
+            "{}: exit {}",
+            row.code,
+            row.exit
+        );
+        assert!(
+            row.meaning.ends_with('.'),
+            "{}: a meaning is a sentence",
+            row.code
+        );
         let plain = |text: &str| !text.ends_with('.') && text.starts_with(char::is_lowercase);
-        assert!(row.ways.iter().all(|way| plain(way)), "{}: {:?}", row.code, row.ways);
+        assert!(
+            row.ways.iter().all(|way| plain(way)),
+            "{}: {:?}",
+            row.code,
+            row.ways
+        );
     }
 }
 

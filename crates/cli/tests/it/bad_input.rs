@@ -9,7 +9,12 @@ fn refused(words: &[&str]) -> String {
     assert_ne!(ran.code, 0, "{words:?} succeeded: {}", ran.stdout);
     assert_eq!(ran.stdout, "", "errors go to standard error");
     let home = world.home().to_str().unwrap();
-    format!("$ tradewind {}\n{}exit {}\n", words.join(" "), ran.stderr.replace(home, "HOME"), ran.code)
+    format!(
+        "$ tradewind {}\n{}exit {}\n",
+        words.join(" "),
+        ran.stderr.replace(home, "HOME"),
+        ran.code
+    )
 }
 
 #[test]
@@ -47,7 +52,14 @@ fn commands_without_a_network_say_how_to_get_one() {
         &["offers", "--endpoint", "http://127.0.0.1:1"],
         &["offers", "--endpoint", "https://example.org"],
         &["offers", "--endpoint", "http://127.0.0.1:1", "-o", "json"],
-        &["lease", "list", "--key-file", "/nowhere/x.key", "--endpoint", "http://127.0.0.1:1"],
+        &[
+            "lease",
+            "list",
+            "--key-file",
+            "/nowhere/x.key",
+            "--endpoint",
+            "http://127.0.0.1:1",
+        ],
         &["provider", "start"],
         &["ps", "--context", "prod"],
     ];
@@ -66,7 +78,9 @@ fn something_else_at_the_address_is_no_gateway() {
         let mut request = [0; 1024];
         let read = stream.read(&mut request).unwrap();
         assert!(read > 0);
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello").unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+            .unwrap();
     });
     let ran = world.run(&["offers", "--endpoint", &format!("http://{address}")]);
     server.join().unwrap();
@@ -79,7 +93,11 @@ fn down_where_nothing_is_does_nothing() {
     let world = World::new();
     world.good(&["down"]);
     let gone = world.home().join("not-there");
-    let output = world.command(&["down"]).env("TRADEWIND_HOME", &gone).output().unwrap();
+    let output = world
+        .command(&["down"])
+        .env("TRADEWIND_HOME", &gone)
+        .output()
+        .unwrap();
     assert!(output.status.success());
     assert!(!gone.exists());
 }
@@ -90,8 +108,16 @@ fn help_is_there_offline() {
     assert!(world.good(&["--help"]).contains("RUN\n  run "));
     assert!(world.good(&["help", "no-match"]).contains("Exit code 7"));
     assert!(world.good(&["help", "exit-codes"]).contains(" 125  "));
-    assert!(world.good(&["help", "environment"]).contains("TRADEWIND_HOME"));
-    assert!(world.good(&["version", "-o", "json"]).starts_with("{\"version\":"));
+    assert!(
+        world
+            .good(&["help", "environment"])
+            .contains("TRADEWIND_HOME")
+    );
+    assert!(
+        world
+            .good(&["version", "-o", "json"])
+            .starts_with("{\"version\":")
+    );
 }
 
 #[test]
@@ -104,5 +130,9 @@ fn port_that_another_program_has_is_named() {
     let port = listener.local_addr().unwrap().port().to_string();
     let ran = world.run(&["up", "--port", &port]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    assert!(ran.stderr.contains("[port-taken]") && ran.stderr.contains("tradewind up --port"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("[port-taken]") && ran.stderr.contains("tradewind up --port"),
+        "{}",
+        ran.stderr
+    );
 }

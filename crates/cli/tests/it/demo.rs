@@ -23,7 +23,11 @@ fn two_commands_to_a_paid_job_and_nothing_left_behind() {
     world.good(&["down"]);
     assert_eq!(world.left(), Vec::<String>::new());
     world.good(&["down", "--purge"]);
-    let rest: Vec<_> = std::fs::read_dir(world.home()).into_iter().flatten().flatten().collect();
+    let rest: Vec<_> = std::fs::read_dir(world.home())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
     assert!(rest.is_empty(), "{rest:?}");
 }
 
@@ -31,8 +35,16 @@ fn demo_runs_a_paid_job_with_a_proof(world: &World) {
     let ran = world.run(&["up", "--demo", "--port", &world.port.to_string()]);
     assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
     assert!(ran.took < DEMO_MAX, "took {:?}", ran.took);
-    assert!(ran.stdout.contains("CPU slot") && ran.stdout.contains("provider-b"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("✓ done") && ran.stderr.contains("charged $0.0000"), "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("CPU slot") && ran.stdout.contains("provider-b"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stderr.contains("✓ done") && ran.stderr.contains("charged $0.0000"),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("✓ verified"), "{}", ran.stderr);
 }
 
@@ -40,13 +52,23 @@ fn demo_again_goes_on_where_it_was(world: &World) {
     let before = world.good(&["account", "show", "-o", "json"]);
     let ran = world.run(&["up"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert_eq!(ran.stderr.matches("was running").count(), 3, "{}", ran.stderr);
-    assert_eq!(world.good(&["account", "show", "-o", "json"]), before, "nothing is funded twice");
+    assert_eq!(
+        ran.stderr.matches("was running").count(),
+        3,
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(
+        world.good(&["account", "show", "-o", "json"]),
+        before,
+        "nothing is funded twice"
+    );
 }
 
 fn isolation(world: &World) -> Vec<String> {
     let image = format!("oci:{}", world.home().join("images/demo").display());
-    let offers: serde_json::Value = serde_json::from_str(&world.good(&["offers", "-o", "json"])).unwrap();
+    let offers: serde_json::Value =
+        serde_json::from_str(&world.good(&["offers", "-o", "json"])).unwrap();
     let class = offers["items"][0]["isolation"].as_str().unwrap().to_owned();
     vec!["--isolation".to_owned(), class, image]
 }
@@ -62,23 +84,58 @@ fn run_words<'a>(options: &[&'a str], image: &'a [String], command: &[&'a str]) 
 }
 
 fn run_passes_output_and_exit_code_through(world: &World, image: &[String]) {
-    let ran = world.run(&run_words(&["--budget", "0.01"], image, &["say", "6", "times", "7"]));
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "6 times 7\n"), "{}", ran.stderr);
+    let ran = world.run(&run_words(
+        &["--budget", "0.01"],
+        image,
+        &["say", "6", "times", "7"],
+    ));
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "6 times 7\n"),
+        "{}",
+        ran.stderr
+    );
     let ran = world.run(&run_words(&["--budget", "0.01"], image, &["exit", "7"]));
     assert_eq!((ran.code, ran.stdout.as_str()), (7, ""), "{}", ran.stderr);
-    let ran = world.run(&run_words(&["--budget", "0.01"], image, &["complain", "aloud"]));
+    let ran = world.run(&run_words(
+        &["--budget", "0.01"],
+        image,
+        &["complain", "aloud"],
+    ));
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
-    assert!(ran.stderr.lines().any(|line| line == "aloud"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.lines().any(|line| line == "aloud"),
+        "{}",
+        ran.stderr
+    );
     // A megabyte in lines: nothing is lost at the end.
-    let ran = world.run(&run_words(&["--budget", "0.01"], image, &["spam", "1048576"]));
-    assert_eq!((ran.code, ran.stdout.len()), (0, 1_048_576), "{}", ran.stderr);
+    let ran = world.run(&run_words(
+        &["--budget", "0.01"],
+        image,
+        &["spam", "1048576"],
+    ));
+    assert_eq!(
+        (ran.code, ran.stdout.len()),
+        (0, 1_048_576),
+        "{}",
+        ran.stderr
+    );
     let missing = ["--budget", "0.01", "--entrypoint", "/no/such/program"];
     let ran = world.run(&run_words(&missing, image, &[]));
     assert_eq!(ran.code, 127, "{}", ran.stderr);
 }
 
 fn detached_job_is_listed_read_and_stopped(world: &World, image: &[String]) {
-    let options = ["-d", "-y", "--budget", "0.01", "--name", "nap", "-e", "GREETING=hello"];
+    let options = [
+        "-d",
+        "-y",
+        "--budget",
+        "0.01",
+        "--name",
+        "nap",
+        "-e",
+        "GREETING=hello",
+    ];
     let job = job_id(&world.good(&run_words(&options, image, &["sleep", "600"])));
     assert_eq!(world.good(&["ps", "-q"]).trim(), job);
     assert!(world.good(&["ps"]).contains("nap"));
@@ -96,10 +153,22 @@ fn detached_job_is_listed_read_and_stopped(world: &World, image: &[String]) {
 }
 
 fn no_match_says_what_emptied_the_list(world: &World, image: &[String]) {
-    let ran = world.run(&run_words(&["--budget", "5", "--gpu", "h100"], image, &["say", "no"]));
+    let ran = world.run(&run_words(
+        &["--budget", "5", "--gpu", "h100"],
+        image,
+        &["say", "no"],
+    ));
     assert_eq!(ran.code, 7, "{}", ran.stderr);
-    assert!(ran.stderr.contains("[no-match]") && ran.stderr.contains("other device model"), "{}", ran.stderr);
-    let ran = world.run(&run_words(&["--budget", "5", "--max-price", "0.000001"], image, &["say", "no"]));
+    assert!(
+        ran.stderr.contains("[no-match]") && ran.stderr.contains("other device model"),
+        "{}",
+        ran.stderr
+    );
+    let ran = world.run(&run_words(
+        &["--budget", "5", "--max-price", "0.000001"],
+        image,
+        &["say", "no"],
+    ));
     assert_eq!(ran.code, 7, "{}", ran.stderr);
     assert!(ran.stderr.contains("dearer than the cap"), "{}", ran.stderr);
     let ran = world.run(&run_words(&["--budget", "5000"], image, &["say", "no"]));
@@ -109,12 +178,18 @@ fn no_match_says_what_emptied_the_list(world: &World, image: &[String]) {
 fn what_is_shown_is_what_the_api_says_and_what_was_proved(world: &World) {
     let shown = world.good(&["offers", "-o", "json"]);
     assert_eq!(shown.trim_end(), http_get(world.port, "/api/v1/offers"));
-    let jobs: serde_json::Value = serde_json::from_str(&world.good(&["ps", "-a", "-o", "json"])).unwrap();
+    let jobs: serde_json::Value =
+        serde_json::from_str(&world.good(&["ps", "-a", "-o", "json"])).unwrap();
     let jobs = jobs["items"].as_array().unwrap();
     assert!(jobs.len() >= 7, "{jobs:?}");
     let leases = world.good(&["lease", "list", "-q"]);
     let lease = leases.lines().next().unwrap();
-    assert!(world.run(&["lease", "show", lease, "--verify"]).stderr.contains("verified"));
+    assert!(
+        world
+            .run(&["lease", "show", lease, "--verify"])
+            .stderr
+            .contains("verified")
+    );
     let history = world.run(&["account", "history", "--verify"]);
     assert_eq!(history.code, 0, "{}", history.stderr);
     assert!(history.stderr.contains("verified"), "{}", history.stderr);

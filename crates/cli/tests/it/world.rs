@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -30,7 +30,13 @@ impl World {
     pub(crate) fn new() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        Self { home: tempfile::Builder::new().prefix("tradewind-it-").tempdir().unwrap(), port }
+        Self {
+            home: tempfile::Builder::new()
+                .prefix("tradewind-it-")
+                .tempdir()
+                .unwrap(),
+            port,
+        }
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -40,7 +46,10 @@ impl World {
     /// Returns the program, which knows of this home folder and nothing else of the caller's.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tradewind"));
-        command.env_clear().env("TRADEWIND_HOME", self.home()).env("LANG", "C.UTF-8");
+        command
+            .env_clear()
+            .env("TRADEWIND_HOME", self.home())
+            .env("LANG", "C.UTF-8");
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.args(words).stdin(Stdio::null());
         command
@@ -48,7 +57,12 @@ impl World {
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, words: &[&str]) -> Ran {
-        finish(self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()), words)
+        finish(
+            self.command(words)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+            words,
+        )
     }
 
     /// Runs a command that must succeed, and returns what it wrote to standard output.
@@ -63,7 +77,12 @@ impl World {
         let mut left = processes(self.home());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let home = self.home().to_str().unwrap();
-        left.extend(mounts.lines().filter(|line| line.contains(home)).map(ToOwned::to_owned));
+        left.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains(home))
+                .map(ToOwned::to_owned),
+        );
         for label in ["a", "b"] {
             let root = self.home().join("providers").join(label).join("runtime");
             let name = runtime::Digest::of(root.as_os_str().as_encoded_bytes()).hex();
@@ -76,7 +95,11 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // What a failed test left must not stay; a good one has nothing left.
-        let _down = self.command(&["down", "--purge"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let _down = self
+            .command(&["down", "--purge"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
     }
 }
 
@@ -93,7 +116,11 @@ fn finish(command: &mut Command, words: &[&str]) -> Ran {
         if begun.elapsed() > COMMAND_DEADLINE {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("{words:?} takes longer than {COMMAND_DEADLINE:?}\n{}\n{}", stdout.join().unwrap(), stderr.join().unwrap());
+            panic!(
+                "{words:?} takes longer than {COMMAND_DEADLINE:?}\n{}\n{}",
+                stdout.join().unwrap(),
+                stderr.join().unwrap()
+            );
         }
         std::thread::sleep(Duration::from_millis(20));
     };
@@ -123,11 +150,20 @@ fn processes(home: &Path) -> Vec<String> {
     std::fs::read_dir("/proc")
         .unwrap()
         .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name != own && name.bytes().all(|c| c.is_ascii_digit())))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name != own && name.bytes().all(|c| c.is_ascii_digit()))
+        })
         .filter(|entry| names(entry.path().join("cmdline")) || names(entry.path().join("environ")))
         .map(|entry| {
             let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-            format!("process {}: {}", entry.file_name().display(), line.replace('\0', " "))
+            format!(
+                "process {}: {}",
+                entry.file_name().display(),
+                line.replace('\0', " ")
+            )
         })
         .collect()
 }
@@ -160,8 +196,14 @@ pub(crate) fn job_id(stdout: &str) -> String {
 pub(crate) fn http_get(port: u16, path: &str) -> String {
     use std::io::Write as _;
     let mut stream = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -177,10 +219,15 @@ pub(crate) fn can_run_containers(test: &str) -> bool {
     let seen = world.run(&["doctor", "-o", "json"]).stdout;
     let report: serde_json::Value = serde_json::from_str(&seen).unwrap();
     let checks = report["items"].as_array().unwrap();
-    let works = checks.iter().filter(|check| check["name"].as_str().unwrap().ends_with("runtime"));
+    let works = checks
+        .iter()
+        .filter(|check| check["name"].as_str().unwrap().ends_with("runtime"));
     if works.clone().any(|check| check["passed"] == true) {
         return true;
     }
-    eprintln!("SKIPPED {test}: neither root nor user namespaces: {:?}", works.collect::<Vec<_>>());
+    eprintln!(
+        "SKIPPED {test}: neither root nor user namespaces: {:?}",
+        works.collect::<Vec<_>>()
+    );
     false
 }

@@ -49,7 +49,9 @@ impl RuntimeKind {
 /// May be run again: only what differs changes. The account needs money for the bond first. Set --share and --slots
 /// lower where others use the machine too.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tradewind provider init --name atlas --price 0.25\n  tradewind provider start")]
+#[command(
+    after_help = "Examples:\n  tradewind provider init --name atlas --price 0.25\n  tradewind provider start"
+)]
 pub(crate) struct Init {
     #[command(flatten)]
     pub(crate) which: Which,
@@ -137,7 +139,10 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<u8> {
         if lender.stored.runtime == RuntimeKind::Process {
             output.warn(PROCESS_LOSS);
         }
-        output.say(&format!("\nnext:  {}", output.paint(Style::Good, "tradewind provider start")));
+        output.say(&format!(
+            "\nnext:  {}",
+            output.paint(Style::Good, "tradewind provider start")
+        ));
         output.result(&ready.machine.to_string(), &ready.machine.to_string())?;
         Ok(exit::DONE)
     })
@@ -166,11 +171,23 @@ impl Stored {
     /// Returns how the data plane listens.
     pub(crate) fn bind(&self) -> BindOptions {
         let all = BindOptions::all_interfaces(self.port);
-        if self.loopback { BindOptions { port: self.port, ..BindOptions::loopback() } } else { all }
+        if self.loopback {
+            BindOptions {
+                port: self.port,
+                ..BindOptions::loopback()
+            }
+        } else {
+            all
+        }
     }
 
     fn plan(&self, dial: Vec<Name>) -> Result<Plan> {
-        let broken = || Failure::new("bad-context", "the stored provider has values that are none");
+        let broken = || {
+            Failure::new(
+                "bad-context",
+                "the stored provider has values that are none",
+            )
+        };
         let parse = |text: &String| Name::parse(text).ok_or_else(broken);
         let tier = |text: &String| crate::commands::tier(text).map_err(|_| broken());
         let price = Rate::from_micros_per_hour(self.price_micros_per_device_hour);
@@ -186,7 +203,10 @@ impl Stored {
             },
             policy: Policy {
                 tiers: self.tiers.iter().map(tier).collect::<Result<_>>()?,
-                prices: Prices { per_device_hour: price, ..Prices::default() },
+                prices: Prices {
+                    per_device_hour: price,
+                    ..Prices::default()
+                },
                 floor: price,
                 ..Policy::default()
             },
@@ -202,20 +222,31 @@ impl Lender {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Failure::new("not-provider", format!("no provider {label:?} is set up on this machine"))
-                    .hint("set it up: tradewind provider init"));
+                return Err(Failure::new(
+                    "not-provider",
+                    format!("no provider {label:?} is set up on this machine"),
+                )
+                .hint("set it up: tradewind provider init"));
             }
             Err(error) => return Err(io_failure("read", &path)(error)),
         };
         let stored = serde_json::from_slice(&text).map_err(|error| {
             Failure::new("bad-context", format!("could not read {}", path.display())).causes(&error)
         })?;
-        Ok(Self { folder, stored, label: label.to_owned(), home: context.home.clone() })
+        Ok(Self {
+            folder,
+            stored,
+            label: label.to_owned(),
+            home: context.home.clone(),
+        })
     }
 
     /// Returns the labels of all agents that are stored here.
     pub(crate) fn labels(context: &Context) -> Vec<String> {
-        let entries = fs::read_dir(context.home.join("providers")).into_iter().flatten().flatten();
+        let entries = fs::read_dir(context.home.join("providers"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let mut labels: Vec<String> = entries
             .filter(|entry| entry.path().join("provider.json").exists())
             .filter_map(|entry| entry.file_name().into_string().ok())
@@ -229,15 +260,21 @@ impl Lender {
         let folder = folder(context, label);
         let service = Service::new(&context.home, format!("provider-{label}"));
         if service.running()?.is_some() {
-            return Err(Failure::new("busy", format!("{} runs already", service.name()))
-                .hint("stop it first; it reads what is stored when it starts"));
+            return Err(
+                Failure::new("home-busy", format!("{} runs already", service.name()))
+                    .hint("stop it first; it reads what is stored when it starts"),
+            );
         }
         files::create_private_folder(&folder)?;
         let given = args.key_file.clone().or_else(|| context.given_key_file());
-        let key_file = given.unwrap_or_else(|| context.keys().join(format!("provider-{label}.key")));
+        let key_file =
+            given.unwrap_or_else(|| context.keys().join(format!("provider-{label}.key")));
         Wallet::open_or_create(&key_file)?;
         let before = Self::find(context, label).ok().map(|lender| lender.stored);
-        let kept_port = before.as_ref().map(|stored| stored.port).filter(|port| *port != 0);
+        let kept_port = before
+            .as_ref()
+            .map(|stored| stored.port)
+            .filter(|port| *port != 0);
         let port = match (args.port, kept_port) {
             (0, Some(port)) => port,
             (0, None) => free_port().await?,
@@ -255,14 +292,23 @@ impl Lender {
             slots: args.slots,
             share_percent: args.share,
             price_micros_per_device_hour: args.price.micros_per_hour(),
-            tiers: args.tier.iter().map(api::view::text::Text::to_text).collect(),
+            tiers: args
+                .tier
+                .iter()
+                .map(api::view::text::Text::to_text)
+                .collect(),
             bond_micros: args.bond.micros(),
             region: args.region.as_ref().map(ToString::to_string),
             port,
             loopback: args.loopback,
             machine: before.and_then(|stored| stored.machine),
         };
-        let lender = Self { folder, stored, label: label.to_owned(), home: context.home.clone() };
+        let lender = Self {
+            folder,
+            stored,
+            label: label.to_owned(),
+            home: context.home.clone(),
+        };
         lender.write()?;
         Ok(lender)
     }
@@ -284,10 +330,17 @@ impl Lender {
 
     /// Returns the machine that the agent registered on a network.
     pub(crate) fn machine(&self, network: &NetworkName) -> Result<MachineId> {
-        let on = self.stored.machine.as_ref().filter(|(name, _)| name == network.as_str());
+        let on = self
+            .stored
+            .machine
+            .as_ref()
+            .filter(|(name, _)| name == network.as_str());
         on.and_then(|(_, id)| id.parse().ok()).ok_or_else(|| {
-            Failure::new("not-provider", format!("{} has no machine on {network}", self.stored.name))
-                .hint("register it: tradewind provider init")
+            Failure::new(
+                "not-provider",
+                format!("{} has no machine on {network}", self.stored.name),
+            )
+            .hint("register it: tradewind provider init")
         })
     }
 
@@ -295,23 +348,34 @@ impl Lender {
     pub(crate) async fn provider(&self, context: &Context) -> Result<Provider> {
         let wallet = Wallet::open(&self.stored.key_file)?;
         let client = Client::new(context.endpoint()?)?;
-        Provider::of_key(client, wallet.key().clone()).await.map_err(failed)
+        Provider::of_key(client, wallet.key().clone())
+            .await
+            .map_err(failed)
     }
 
     /// Brings the ledger to what is stored and measured.
-    pub(crate) async fn bring_up_to_date(&mut self, context: &Context, runtime: &dyn Runtime) -> Result<Ready> {
+    pub(crate) async fn bring_up_to_date(
+        &mut self,
+        context: &Context,
+        runtime: &dyn Runtime,
+    ) -> Result<Ready> {
         let session = Session::open(context).await?;
         let capabilities = probe(runtime).await?;
         let mut provider = self.provider(context).await?;
         let plan = self.stored.plan(self.dial().await?)?;
-        let probe = ChildProbe { program: own_program()? };
+        let probe = ChildProbe {
+            program: own_program()?,
+        };
         let folder = self.folder.clone();
         let inventory = tokio::task::spawn_blocking(move || measure(&folder, &probe)).await;
         let inventory = inventory
             .map_err(|error| Failure::new("bug", "measuring the machine panicked").causes(&error))?
             .map_err(|error| failed(error.into()))?;
         let mut journal = Journal::open(&self.folder).map_err(|error| failed(error.into()))?;
-        let ready = provider.init(&mut journal, &inventory, &capabilities, &plan).await.map_err(failed)?;
+        let ready = provider
+            .init(&mut journal, &inventory, &capabilities, &plan)
+            .await
+            .map_err(failed)?;
         self.stored.machine = Some((session.network().to_string(), ready.machine.to_string()));
         self.write()?;
         Ok(ready)
@@ -329,7 +393,11 @@ impl Lender {
         let endpoint = Endpoint::bind(&secret, self.stored.bind(), Services::none())
             .await
             .map_err(|error| {
-                Failure::new("port-taken", format!("could not open UDP port {}", self.stored.port)).causes(&error)
+                Failure::new(
+                    "port-taken",
+                    format!("could not open UDP port {}", self.stored.port),
+                )
+                .causes(&error)
             })?;
         let hints = endpoint.dial_hints();
         endpoint.close().await;
@@ -343,7 +411,9 @@ fn folder(context: &Context, label: &str) -> PathBuf {
 
 async fn free_port() -> Result<u16> {
     let socket = tokio::net::UdpSocket::bind(("0.0.0.0", 0)).await;
-    let port = socket.and_then(|socket| socket.local_addr()).map(|address| address.port());
+    let port = socket
+        .and_then(|socket| socket.local_addr())
+        .map(|address| address.port());
     port.map_err(|error| Failure::new("port-taken", "there is no free UDP port").causes(&error))
 }
 
@@ -358,16 +428,24 @@ pub(crate) async fn open_runtime(kind: RuntimeKind, folder: &Path) -> Result<Arc
         RuntimeKind::Embedded => LocalRuntime::embedded(config).await,
         RuntimeKind::Process => LocalRuntime::process(config).await,
     };
-    let runtime = opened.map_err(|error| Failure::new("no-runtime", "could not open the runtime").causes(&error))?;
+    let runtime = opened
+        .map_err(|error| Failure::new("no-runtime", "could not open the runtime").causes(&error))?;
     Ok(Arc::new(runtime))
 }
 
 async fn probe(runtime: &dyn Runtime) -> Result<Capabilities> {
-    let capabilities =
-        runtime.probe().await.map_err(|error| Failure::new("no-runtime", "could not probe the runtime").causes(&error))?;
+    let capabilities = runtime.probe().await.map_err(|error| {
+        Failure::new("no-runtime", "could not probe the runtime").causes(&error)
+    })?;
     match &capabilities.usable {
         Ok(()) => Ok(capabilities),
-        Err(why) => Err(Failure::new("no-runtime", format!("the {} runtime does not work here: {why}", capabilities.name))),
+        Err(why) => Err(Failure::new(
+            "no-runtime",
+            format!(
+                "the {} runtime does not work here: {why}",
+                capabilities.name
+            ),
+        )),
     }
 }
 
@@ -390,12 +468,21 @@ pub(super) fn failed(error: SetupError) -> Failure {
     match error {
         SetupError::Ask { source, .. } => source.into(),
         SetupError::Submit { what, source } => match source {
-            agent::SubmitError::Refused(problem) => Failure::from(*problem).detail(format!("could not {what}")),
-            agent::SubmitError::Unsent(error) => Failure::from(error).detail(format!("could not {what}")),
+            agent::SubmitError::Refused(problem) => {
+                Failure::from(*problem).detail(format!("could not {what}"))
+            }
+            agent::SubmitError::Unsent(error) => {
+                Failure::from(error).detail(format!("could not {what}"))
+            }
         },
-        SetupError::UnknownKey { key } => Failure::new("unknown-key", format!("the network does not know {key}"))
-            .detail(format!("its account would be {}", market::AccountId::of(key)))
-            .hint("ask a treasurer for a first deposit; the account needs its bond"),
+        SetupError::UnknownKey { key } => {
+            Failure::new("unknown-key", format!("the network does not know {key}"))
+                .detail(format!(
+                    "its account would be {}",
+                    market::AccountId::of(key)
+                ))
+                .hint("ask a treasurer for a first deposit; the account needs its bond")
+        }
         SetupError::NotRegistered => Failure::new("not-provider", error.to_string()),
         SetupError::Journal(_) | SetupError::Measure(_) => {
             Failure::new("io", "could not set up the provider").causes(&error)

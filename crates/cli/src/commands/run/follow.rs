@@ -56,6 +56,7 @@ struct State {
     opened_at: Option<Timestamp>,
     awarded_at: Option<Timestamp>,
     ran_ms: u64,
+    ended_because: Option<String>,
     reading: Option<(LeaseId, JoinHandle<Result<LogEnd>>)>,
 }
 
@@ -68,6 +69,7 @@ impl Follow<'_> {
             opened_at: None,
             awarded_at: None,
             ran_ms: 0,
+            ended_because: None,
             reading: None,
         };
         state.progress.phase("job", self.job.to_string());
@@ -90,7 +92,10 @@ impl Follow<'_> {
     }
 
     async fn events(&self, state: &mut State) -> Result<Ended> {
-        let mut stream = self.session.client.events(self.after, EventFilter::job(self.job));
+        let mut stream = self
+            .session
+            .client
+            .events(self.after, EventFilter::job(self.job));
         loop {
             let event = stream.next().await?;
             if let Some(ended) = self.take(state, &event).await? {
@@ -103,6 +108,11 @@ impl Follow<'_> {
     async fn take(&self, state: &mut State, event: &EventView) -> Result<Option<Ended>> {
         match &event.kind {
             EventKindView::OrderOpened { closes_at, .. } => {
+                if let Some(why) = state.ended_because.take() {
+                    state
+                        .progress
+                        .note("again", &format!("after {why}: another machine takes it"));
+                }
                 state.opened_at = Some(event.time.0);
                 let window = closes_at.0.since(event.time.0);
                 let text = if window.is_zero() {
@@ -110,26 +120,56 @@ impl Follow<'_> {
                 } else {
                     format!("collecting for {}", words::show_duration(window))
                 };
-                state.progress.phase(if window.is_zero() { "lease" } else { "bids" }, text);
+                state
+                    .progress
+                    .phase(if window.is_zero() { "lease" } else { "bids" }, text);
             }
             EventKindView::BidPlaced { .. } => {
                 state.bids += 1;
-                state.progress.phase("bids", format!("{} so far", state.bids));
+                state
+                    .progress
+                    .phase("bids", format!("{} so far", state.bids));
             }
-            EventKindView::LeaseAwarded { lease, machine, source, .. } => {
-                self.awarded(state, event, *lease, &format!("{lease} on {machine} from {source}"));
+            EventKindView::LeaseAwarded {
+                lease,
+                machine,
+                source,
+                ..
+            } => {
+                self.awarded(
+                    state,
+                    event,
+                    *lease,
+                    &format!("{lease} on {machine} from {source}"),
+                );
             }
             EventKindView::LeaseReady { lease, at, .. } => {
-                let took = state.awarded_at.map_or(Millis::ZERO, |awarded| at.0.since(awarded));
-                state.progress.done("start", &format!("ready after {}", words::show_duration(took)));
+                let took = state
+                    .awarded_at
+                    .map_or(Millis::ZERO, |awarded| at.0.since(awarded));
+                state.progress.done(
+                    "start",
+                    &format!("ready after {}", words::show_duration(took)),
+                );
                 state.reading = Some((*lease, self.read(*lease).await?));
             }
             EventKindView::LeaseChanged { lease, to, .. } => tell_phase(state, *lease, *to),
-            EventKindView::LeaseEnded { lease, reason, bill, .. } => {
+            EventKindView::LeaseEnded {
+                lease,
+                reason,
+                bill,
+                ..
+            } => {
                 state.ran_ms += bill.elapsed_ms;
+                state.ended_because = Some(reason.to_string());
                 self.drain(state, *lease, reason).await;
             }
-            EventKindView::JobEnded { reason, charged, returned, .. } => {
+            EventKindView::JobEnded {
+                reason,
+                charged,
+                returned,
+                ..
+            } => {
                 state.progress.clear();
                 return Ok(Some(Ended {
                     reason: reason.clone(),
@@ -145,14 +185,18 @@ impl Follow<'_> {
 
     fn awarded(&self, state: &mut State, event: &EventView, lease: LeaseId, text: &str) {
         if state.bids > 0 {
-            let after = state.opened_at.map_or(Millis::ZERO, |opened| event.time.0.since(opened));
+            let after = state
+                .opened_at
+                .map_or(Millis::ZERO, |opened| event.time.0.since(opened));
             let line = format!("{} in {}", state.bids, words::show_duration(after));
             state.progress.done("bids", &line);
         }
         state.bids = 0;
         state.awarded_at = Some(event.time.0);
         state.progress.done("lease", text);
-        state.progress.phase("start", format!("{lease} fetches the image and starts"));
+        state
+            .progress
+            .phase("start", format!("{lease} fetches the image and starts"));
     }
 
     /// Begins to read a lease's output, beside the events.
@@ -165,7 +209,10 @@ impl Follow<'_> {
                 // Standard output is the job's view then.
                 return Ok(LogEnd::CaughtUp);
             }
-            let wanted = Wanted { streams: LogStreams::Both, follow: true };
+            let wanted = Wanted {
+                streams: LogStreams::Both,
+                follow: true,
+            };
             tail::copy(&session, &wallet, &output, &view, wanted).await
         }))
     }
@@ -173,7 +220,10 @@ impl Follow<'_> {
     /// Waits for the rest of an ended lease's output.
     async fn drain(&self, state: &mut State, lease: LeaseId, reason: &EndReasonView) {
         let Some((reading_of, mut reading)) = state.reading.take() else {
-            state.progress.note("start", &format!("{lease} ended before it was ready: {reason}"));
+            state.progress.note(
+                "start",
+                &format!("{lease} ended before it was ready: {reason}"),
+            );
             return;
         };
         assert_eq!(reading_of, lease, "a job has one live lease");
@@ -185,7 +235,9 @@ impl Follow<'_> {
         };
         reading.abort();
         if !orderly {
-            state.progress.note("lease", &format!("{lease} ended: {reason}"));
+            state
+                .progress
+                .note("lease", &format!("{lease} ended: {reason}"));
         }
         match read {
             Ok(Ok(Ok(_end))) => {}
@@ -196,17 +248,29 @@ impl Follow<'_> {
     }
 
     fn incomplete(&self, why: &str) {
-        self.output.warn(&format!("the output may be incomplete: {why}; try: tradewind logs {}", self.job));
+        self.output.warn(&format!(
+            "the output may be incomplete: {why}; try: tradewind logs {}",
+            self.job
+        ));
     }
 }
 
 fn tell_phase(state: &State, lease: LeaseId, to: LeasePhase) {
     match to {
-        LeasePhase::Suspect => state.progress.note("lease", &format!("{lease} has missed its beats")),
-        LeasePhase::Preempting => state.progress.note("lease", &format!("{lease} is being taken back")),
-        LeasePhase::Paused => state.progress.note("lease", &format!("{lease} is paused: the budget is used up")),
+        LeasePhase::Suspect => state
+            .progress
+            .note("lease", &format!("{lease} has missed its beats")),
+        LeasePhase::Preempting => state
+            .progress
+            .note("lease", &format!("{lease} is being taken back")),
+        LeasePhase::Paused => state.progress.note(
+            "lease",
+            &format!("{lease} is paused: the budget is used up"),
+        ),
         LeasePhase::Awarded | LeasePhase::Running | LeasePhase::Ended => {
-            state.progress.note("lease", &format!("{lease} is {}", to.to_text()));
+            state
+                .progress
+                .note("lease", &format!("{lease} is {}", to.to_text()));
         }
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use api::manifest::{Manifest, SecretText};
 use market::{
-    ByteSize, Claims, DeviceNeed, Digest, Isolation, JobKind, JobSpec, MilliCpu, Millis, Money, Name,
-    OnBudget, OnPartition, Rate, Requirement, SlaClass, Tier, Verification,
+    ByteSize, Claims, DeviceNeed, Digest, Isolation, JobKind, JobSpec, MilliCpu, Millis, Money,
+    Name, OnBudget, OnPartition, Rate, Requirement, SlaClass, Tier, Verification,
 };
 use runtime::ImageRef;
 
@@ -67,7 +67,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "CLASS", value_parser = isolation, default_value = "container", help_heading = "Needs")]
     pub(crate) isolation: Isolation,
     /// Accept what providers say of their machines; the default while nothing else exists
-    #[arg(long, conflicts_with = "verified_only", help_heading = "Needs", hide_short_help = true)]
+    #[arg(
+        long,
+        conflicts_with = "verified_only",
+        help_heading = "Needs",
+        hide_short_help = true
+    )]
     pub(crate) allow_unverified: bool,
     /// Accept only what was measured or attested
     #[arg(long, help_heading = "Needs")]
@@ -137,13 +142,19 @@ impl Request {
         })?;
         let digest = Digest(*resolved.digest.as_bytes());
         let manifest = manifest(args, &image, digest)?;
-        Ok(Self { spec: spec(args, ByteSize::from_bytes(resolved.compressed_bytes)), manifest })
+        Ok(Self {
+            spec: spec(args, ByteSize::from_bytes(resolved.compressed_bytes)),
+            manifest,
+        })
     }
 }
 
 /// Reads an image reference; a relative local folder is made absolute, because the machine reads it from elsewhere.
 fn image_reference(text: &str) -> Result<ImageRef> {
-    let text = match text.strip_prefix("oci:").filter(|path| !path.starts_with('/')) {
+    let text = match text
+        .strip_prefix("oci:")
+        .filter(|path| !path.starts_with('/'))
+    {
         Some(path) => {
             let path = std::path::absolute(Path::new(path))
                 .map_err(crate::error::io_failure("resolve", Path::new(path)))?;
@@ -151,12 +162,18 @@ fn image_reference(text: &str) -> Result<ImageRef> {
         }
         None => text.to_owned(),
     };
-    text.parse().map_err(|error: runtime::image::InvalidImageRef| Failure::new("bad-image", error.to_string()))
+    text.parse()
+        .map_err(|error: runtime::image::InvalidImageRef| {
+            Failure::new("bad-image", error.to_string())
+        })
 }
 
 fn manifest(args: &Args, image: &ImageRef, digest: Digest) -> Result<Manifest> {
-    let secrets: BTreeMap<String, SecretText> =
-        args.secret.iter().map(|(name, value)| (name.clone(), SecretText::new(value.clone()))).collect();
+    let secrets: BTreeMap<String, SecretText> = args
+        .secret
+        .iter()
+        .map(|(name, value)| (name.clone(), SecretText::new(value.clone())))
+        .collect();
     let manifest = Manifest {
         command: args.entrypoint.clone().map(|program| vec![program]),
         args: (!args.command.is_empty()).then(|| args.command.clone()),
@@ -165,7 +182,9 @@ fn manifest(args: &Args, image: &ImageRef, digest: Digest) -> Result<Manifest> {
         workdir: args.workdir.clone(),
         ..Manifest::new(image.to_string(), digest)
     };
-    manifest.check().map_err(|error| Failure::new("bad-manifest", error.to_string()))?;
+    manifest
+        .check()
+        .map_err(|error| Failure::new("bad-manifest", error.to_string()))?;
     Ok(manifest)
 }
 
@@ -181,7 +200,10 @@ fn spec(args: &Args, image_size: ByteSize) -> JobSpec {
         duration_max: args.duration,
         attempts_max: args.attempts,
         window,
-        wait_max: args.wait.unwrap_or(Millis::ZERO).max(window.saturating_add(WAIT_MIN)),
+        wait_max: args
+            .wait
+            .unwrap_or(Millis::ZERO)
+            .max(window.saturating_add(WAIT_MIN)),
         on_budget: OnBudget::End,
         on_partition: OnPartition::Keep,
         verification: Verification::None,
@@ -202,7 +224,10 @@ fn needs(args: &Args) -> Requirement {
     let any = args.region.iter().any(|region| region.as_str() == "any");
     Requirement {
         device,
-        count: args.count.or(args.gpu.as_ref().map(|gpu| gpu.count)).unwrap_or(1),
+        count: args
+            .count
+            .or(args.gpu.as_ref().map(|gpu| gpu.count))
+            .unwrap_or(1),
         cpu: args.cpu,
         memory: args.mem,
         disk: args.disk,
@@ -215,7 +240,11 @@ fn needs(args: &Args) -> Requirement {
         providers: Vec::new(),
         exclude_machines: Vec::new(),
         exclude_domains: Vec::new(),
-        claims: if args.verified_only { Claims::VerifiedOnly } else { Claims::Allowed },
+        claims: if args.verified_only {
+            Claims::VerifiedOnly
+        } else {
+            Claims::Allowed
+        },
     }
 }
 

@@ -61,11 +61,17 @@ impl Network<'_> {
         let session = Session::open(self.context).await?;
         fund(&session, &treasurer, demo.account(), DEMO_MONEY, "demo").await?;
         let account = session.client.account(&demo.account()).await?;
-        self.progress.done("account", &format!("{} available for {}", account.available, demo.account()));
+        self.progress.done(
+            "account",
+            &format!("{} available for {}", account.available, demo.account()),
+        );
         let kind = self.runtime_kind().await?;
         let mut waiting = Vec::new();
         for (label, price) in PROVIDERS.into_iter().zip(PRICES_MICROS) {
-            waiting.push(self.provider(&session, &treasurer, kind, label, price).await?);
+            waiting.push(
+                self.provider(&session, &treasurer, kind, label, price)
+                    .await?,
+            );
         }
         for (lender, child) in waiting {
             self.await_provider(&session, &lender, child).await?;
@@ -94,22 +100,36 @@ impl Network<'_> {
             require_alive(&service, child.as_mut())?;
             match client.status().await {
                 Ok(status) if status.ready => {
-                    let again = if running { "was running" } else { "1 validator" };
-                    let text = format!("{again}, network {}, block {}", status.network, status.height);
+                    let again = if running {
+                        "was running"
+                    } else {
+                        "1 validator"
+                    };
+                    let text = format!(
+                        "{again}, network {}, block {}",
+                        status.network, status.height
+                    );
                     self.progress.done("node", &text);
                     self.progress.done("gateway", &format!("http://{listen}"));
                     return Ok(status);
                 }
-                Ok(_) | Err(_) if begun.elapsed() < NODE_DEADLINE => tokio::time::sleep(LOOK_EVERY).await,
+                Ok(_) | Err(_) if begun.elapsed() < NODE_DEADLINE => {
+                    tokio::time::sleep(LOOK_EVERY).await
+                }
                 Ok(status) => {
                     let why = status.not_ready.unwrap_or_default();
-                    return Err(Failure::new("timed-out", format!("the node is not ready: {why}"))
-                        .detail(format!("log: {}", service.log().display())));
+                    return Err(
+                        Failure::new("timed-out", format!("the node is not ready: {why}"))
+                            .detail(format!("log: {}", service.log().display())),
+                    );
                 }
                 Err(error) => {
-                    return Err(Failure::new("timed-out", format!("the node does not answer at {listen}"))
-                        .detail(error.to_string())
-                        .detail(format!("log: {}", service.log().display())));
+                    return Err(Failure::new(
+                        "timed-out",
+                        format!("the node does not answer at {listen}"),
+                    )
+                    .detail(error.to_string())
+                    .detail(format!("log: {}", service.log().display())));
                 }
             }
         }
@@ -117,16 +137,26 @@ impl Network<'_> {
 
     /// Returns where the gateway listens: as told, as before, or at the usual port.
     fn listen(&self, running: bool) -> Result<SocketAddr> {
-        let stored = self.context.stored().map(|stored| stored.endpoint.trim_start_matches("http://").to_owned());
+        let stored = self
+            .context
+            .stored()
+            .map(|stored| stored.endpoint.trim_start_matches("http://").to_owned());
         let stored: Option<SocketAddr> = stored.and_then(|address| address.parse().ok());
-        let told = self.port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let told = self
+            .port
+            .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         if let (true, Some(told), Some(stored)) = (running, told, stored) {
             if told != stored {
-                return Err(Failure::new("busy", format!("the node listens at {stored} already"))
-                    .hint("stop it first: tradewind down"));
+                return Err(Failure::new(
+                    "home-busy",
+                    format!("the node listens at {stored} already"),
+                )
+                .hint("stop it first: tradewind down"));
             }
         }
-        Ok(told.or(stored).unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT))))
+        Ok(told
+            .or(stored)
+            .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT))))
     }
 
     /// Decides what runs containers; what was stored before stays.
@@ -142,8 +172,12 @@ impl Network<'_> {
         crate::files::create_private_folder(&folder)?;
         let (kind, lost) = choose_runtime(&folder).await?;
         match lost {
-            None => self.progress.done("runtime", "embedded: containers with limits and isolation"),
-            Some(why) => self.progress.note("runtime", &format!("process: {PROCESS_LOSS} ({why})")),
+            None => self
+                .progress
+                .done("runtime", "embedded: containers with limits and isolation"),
+            Some(why) => self
+                .progress
+                .note("runtime", &format!("process: {PROCESS_LOSS} ({why})")),
         }
         Ok(kind)
     }
@@ -161,12 +195,15 @@ impl Network<'_> {
         if service.running()?.is_some() {
             return Ok((Lender::find(self.context, label)?, None));
         }
-        self.progress.phase("provider", format!("{label} measures this machine"));
+        self.progress
+            .phase("provider", format!("{label} measures this machine"));
         let key_file = self.context.keys().join(format!("provider-{label}.key"));
         let wallet = Wallet::open_or_create(&key_file)?;
         fund(session, treasurer, wallet.account(), PROVIDER_MONEY, label).await?;
         let init = Init {
-            which: Which { label: label.to_owned() },
+            which: Which {
+                label: label.to_owned(),
+            },
             name: market::Name::parse(&format!("provider-{label}")),
             runtime: Some(kind),
             slots: 1,
@@ -180,30 +217,55 @@ impl Network<'_> {
             key_file: Some(key_file),
         };
         let (lender, _ready) = init.apply(self.context).await?;
-        let mut words = words(self.context, &["provider", "start", "--detached", "--as", label]);
+        let mut words = words(
+            self.context,
+            &["provider", "start", "--detached", "--as", label],
+        );
         words.extend(["--endpoint".to_owned(), self.context.endpoint()?.to_owned()]);
         let child = service.start(&words)?;
         Ok((lender, Some(child)))
     }
 
     /// Waits until a machine beats and its offer can be taken.
-    async fn await_provider(&self, session: &Session, lender: &Lender, mut child: Option<Child>) -> Result<()> {
+    async fn await_provider(
+        &self,
+        session: &Session,
+        lender: &Lender,
+        mut child: Option<Child>,
+    ) -> Result<()> {
         let machine = lender.machine(session.network())?;
         let service = lender.service();
-        let was = if child.is_some() { "" } else { " (was running)" };
+        let was = if child.is_some() {
+            ""
+        } else {
+            " (was running)"
+        };
         let begun = Instant::now();
-        self.progress.phase("provider", format!("{} waits for its first beat", lender.stored.name));
-        let filter = OfferFilter { machine: Some(machine), ..OfferFilter::default() };
+        self.progress.phase(
+            "provider",
+            format!("{} waits for its first beat", lender.stored.name),
+        );
+        let filter = OfferFilter {
+            machine: Some(machine),
+            ..OfferFilter::default()
+        };
         loop {
             require_alive(&service, child.as_mut())?;
             let view = session.client.machine(&machine).await?;
             if view.state == "draining" {
                 let mut provider = lender.provider(self.context).await?;
                 provider.resume(machine).await.map_err(|error| {
-                    Failure::new("machine-state", format!("could not put {machine} back")).causes(&error)
+                    Failure::new("machine-state", format!("could not put {machine} back"))
+                        .causes(&error)
                 })?;
             }
-            let offer = session.client.offers(&filter).await?.items.into_iter().next();
+            let offer = session
+                .client
+                .offers(&filter)
+                .await?
+                .items
+                .into_iter()
+                .next();
             match offer {
                 Some(offer) if view.state == "active" && view.last_beat.is_some() => {
                     let text = format!(
@@ -217,8 +279,14 @@ impl Network<'_> {
                     return Ok(());
                 }
                 _ if begun.elapsed() >= PROVIDER_DEADLINE => {
-                    return Err(Failure::new("timed-out", format!("{} does not come online: it is {}", lender.stored.name, view.state))
-                        .detail(format!("log: {}", service.log().display())));
+                    return Err(Failure::new(
+                        "timed-out",
+                        format!(
+                            "{} does not come online: it is {}",
+                            lender.stored.name, view.state
+                        ),
+                    )
+                    .detail(format!("log: {}", service.log().display())));
                 }
                 _ => tokio::time::sleep(LOOK_EVERY).await,
             }
@@ -227,9 +295,30 @@ impl Network<'_> {
 }
 
 /// Issues money to an account once per network: the reference can be used only once.
-async fn fund(session: &Session, treasurer: &Wallet, to: AccountId, amount: Money, purpose: &str) -> Result<()> {
-    let reference = Digest::of(&[b"tradewind/up/", session.network().as_str().as_bytes(), b"/", purpose.as_bytes()]);
-    match session.submit(treasurer, Tx::Issue { to, amount, reference }).await {
+async fn fund(
+    session: &Session,
+    treasurer: &Wallet,
+    to: AccountId,
+    amount: Money,
+    purpose: &str,
+) -> Result<()> {
+    let reference = Digest::of(&[
+        b"tradewind/up/",
+        session.network().as_str().as_bytes(),
+        b"/",
+        purpose.as_bytes(),
+    ]);
+    match session
+        .submit(
+            treasurer,
+            Tx::Issue {
+                to,
+                amount,
+                reference,
+            },
+        )
+        .await
+    {
         Ok(_) => Ok(()),
         Err(failure) if failure.code() == Code::ReferenceUsed.as_str() => Ok(()),
         Err(failure) => Err(failure),
@@ -239,7 +328,12 @@ async fn fund(session: &Session, treasurer: &Wallet, to: AccountId, amount: Mone
 /// Returns the words for a process of this home folder.
 fn words(context: &Context, command: &[&str]) -> Vec<String> {
     let mut words: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-    words.extend(["--context".to_owned(), context.name().to_owned(), "--color".to_owned(), "never".to_owned()]);
+    words.extend([
+        "--context".to_owned(),
+        context.name().to_owned(),
+        "--color".to_owned(),
+        "never".to_owned(),
+    ]);
     words
 }
 
@@ -253,11 +347,20 @@ fn require_free(listen: SocketAddr) -> Result<()> {
     match TcpListener::bind(listen) {
         Ok(_listener) => Ok(()),
         Err(error) => {
-            let other = if listen.port() == PORT_DEFAULT { 7171 } else { PORT_DEFAULT };
-            Err(Failure::new("port-taken", format!("cannot listen on {listen}"))
-                .causes(&error)
-                .hint(format!("choose another: tradewind up --port {other}"))
-                .hint(format!("see who has it: ss -ltnp 'sport = :{}'", listen.port())))
+            let other = if listen.port() == PORT_DEFAULT {
+                7171
+            } else {
+                PORT_DEFAULT
+            };
+            Err(
+                Failure::new("port-taken", format!("cannot listen on {listen}"))
+                    .causes(&error)
+                    .hint(format!("choose another: tradewind up --port {other}"))
+                    .hint(format!(
+                        "see who has it: ss -ltnp 'sport = :{}'",
+                        listen.port()
+                    )),
+            )
         }
     }
 }
@@ -268,6 +371,8 @@ fn require_alive(service: &Service, child: Option<&mut Child>) -> Result<()> {
     match child.try_wait() {
         Ok(None) => Ok(()),
         Ok(Some(status)) => Err(service.died(&status.to_string())),
-        Err(error) => Err(Failure::new("io", format!("could not look at {}", service.name())).causes(&error)),
+        Err(error) => {
+            Err(Failure::new("io", format!("could not look at {}", service.name())).causes(&error))
+        }
     }
 }

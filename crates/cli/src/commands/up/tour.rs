@@ -17,13 +17,20 @@ use crate::output::{Output, Style};
 use crate::progress::Progress;
 use crate::session::Session;
 
-
 /// Names of the demo's program beside this one, best first; the static one runs in an image of its own.
 const PROGRAMS: [&str; 2] = ["tradewind-demo-static", "tradewind-demo"];
-/// What the first job may cost at most; it costs a hundredth of a cent.
+/// What the first job may cost at most; it costs less than a hundredth of a cent.
 const BUDGET: &str = "0.01";
-/// What the first job draws: a few seconds of one core.
-const PICTURE: [&str; 7] = ["render", "--width", "96", "--height", "48", "--samples", "64"];
+/// What the first job draws, again and again for long enough to cost something.
+const PICTURE: [&str; 7] = [
+    "render",
+    "--width",
+    "96",
+    "--height",
+    "48",
+    "--seconds",
+    "3",
+];
 
 /// Runs the tour.
 pub(super) async fn run(context: &Context, kind: RuntimeKind) -> Result<u8> {
@@ -40,10 +47,18 @@ pub(super) async fn run(context: &Context, kind: RuntimeKind) -> Result<u8> {
     Ok(code)
 }
 
-async fn first_job(context: &Context, session: &Session, kind: RuntimeKind, image: &str) -> Result<u8> {
+async fn first_job(
+    context: &Context,
+    session: &Session,
+    kind: RuntimeKind,
+    image: &str,
+) -> Result<u8> {
     let output = &context.output;
     let words = command_words(kind, image);
-    output.say(&format!("\n$ {}", output.paint(Style::Good, &words.join(" "))));
+    output.say(&format!(
+        "\n$ {}",
+        output.paint(Style::Good, &words.join(" "))
+    ));
     // The job goes the way of every job: the command line is read, planned, sealed, signed and followed.
     let parsed = App::try_parse_from(&words).map_err(|error| {
         Failure::new("bug", "the demo's own command line is wrong").detail(error.to_string())
@@ -58,21 +73,51 @@ async fn first_job(context: &Context, session: &Session, kind: RuntimeKind, imag
     run::plan(context, &args, session, &account, &mut request, &progress).await?;
     let after = session.client.status().await?.next_event.checked_sub(1);
     let job = run::submit(session, &wallet, &request).await?;
-    let ended = Follow { session, wallet: &wallet, output, job, after }.until_ended(progress).await?;
+    let ended = Follow {
+        session,
+        wallet: &wallet,
+        output,
+        job,
+        after,
+    }
+    .until_ended(progress)
+    .await?;
     let code = run::finish(context, session, job, ended).await?;
     let leases = session.client.job_leases(&job).await?.items;
-    let last = leases.last().ok_or_else(|| Failure::new("no-lease-yet", "the first job had no lease"))?;
-    output.say(&format!("\n$ {}", output.paint(Style::Good, &format!("tradewind lease show {} --verify", last.id))));
+    let last = leases
+        .last()
+        .ok_or_else(|| Failure::new("no-lease-yet", "the first job had no lease"))?;
+    output.say(&format!(
+        "\n$ {}",
+        output.paint(
+            Style::Good,
+            &format!("tradewind lease show {} --verify", last.id)
+        )
+    ));
     if output.talks() {
         output.thing(last, &last.id.to_string(), &lease::lines(last))?;
     }
     let proved = lease::verify(context, session, last).await?;
     output.say(&proved);
-    Ok(if code == exit::DONE { exit::DONE } else { exit::FAILED })
+    Ok(if code == exit::DONE {
+        exit::DONE
+    } else {
+        exit::FAILED
+    })
 }
 
 fn command_words(kind: RuntimeKind, image: &str) -> Vec<String> {
-    let mut words = vec!["tradewind", "run", "--name", "hello", "--for", "10m", "--budget", BUDGET, "-y"];
+    let mut words = vec![
+        "tradewind",
+        "run",
+        "--name",
+        "hello",
+        "--for",
+        "10m",
+        "--budget",
+        BUDGET,
+        "-y",
+    ];
     if kind == RuntimeKind::Process {
         words.extend(["--isolation", "none"]);
     }
@@ -87,8 +132,13 @@ fn image(context: &Context) -> Result<String> {
     let folder = context.home.join("images/demo");
     let bytes = fs::read(&program).map_err(io_failure("read", &program))?;
     let write = || {
-        let layer = LayerBuilder::new().file("tradewind-demo", 0o755, &bytes)?.finish()?;
-        ImageBuilder::new().layer(layer).entrypoint(["/tradewind-demo"]).write(&folder, "latest")
+        let layer = LayerBuilder::new()
+            .file("tradewind-demo", 0o755, &bytes)?
+            .finish()?;
+        ImageBuilder::new()
+            .layer(layer)
+            .entrypoint(["/tradewind-demo"])
+            .write(&folder, "latest")
     };
     write().map_err(io_failure("write the demo's image to", &folder))?;
     Ok(format!("oci:{}:latest", folder.display()))
@@ -97,10 +147,16 @@ fn image(context: &Context) -> Result<String> {
 fn program() -> Result<PathBuf> {
     let own = std::env::current_exe().map_err(io_failure("find", Path::new("/proc/self/exe")))?;
     let folder = own.parent().unwrap_or(Path::new("/"));
-    let found = PROGRAMS.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    let found = PROGRAMS
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file());
     found.ok_or_else(|| {
-        Failure::new("no-workload", "the demo's program is not beside this one")
-            .detail(format!("looked for {} in {}", PROGRAMS.join(" or "), folder.display()))
+        Failure::new("no-workload", "the demo's program is not beside this one").detail(format!(
+            "looked for {} in {}",
+            PROGRAMS.join(" or "),
+            folder.display()
+        ))
     })
 }
 
@@ -110,13 +166,19 @@ pub(super) fn next(output: &Output) -> String {
         ("tradewind offers", "what is for hire"),
         ("tradewind ps -a", "my jobs, and what they cost"),
         ("tradewind logs hello", "its output again, from the machine"),
-        ("tradewind account history --verify", "every movement of money, against a proof"),
+        (
+            "tradewind account history --verify",
+            "every movement of money, against a proof",
+        ),
         ("tradewind run --help", "run something of your own"),
         ("tradewind down", "stop everything"),
     ];
     let lines = commands.iter().enumerate().map(|(place, (command, what))| {
         let lead = if place == 0 { "next:" } else { "" };
-        format!("{lead:5}  {}  {what}", output.paint(Style::Good, &format!("{command:36}")))
+        format!(
+            "{lead:5}  {}  {what}",
+            output.paint(Style::Good, &format!("{command:36}"))
+        )
     });
     lines.collect::<Vec<_>>().join("\n")
 }
