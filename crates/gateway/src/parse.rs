@@ -40,11 +40,29 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
     }
 }
 
+/// The two texts in a route's path.
+pub(crate) struct PathTexts(pub(crate) String, pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathTexts {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let mut texts = path_texts(parts, state).await?.into_iter();
+        let both = texts.next().zip(texts.next());
+        both.map(|(first, second)| Self(first, second))
+            .ok_or_else(|| bad("the path lacks an id"))
+    }
+}
+
 async fn path_text<S: Send + Sync>(parts: &mut Parts, state: &S) -> Answer<String> {
+    let first = path_texts(parts, state).await?.into_iter().next();
+    first.ok_or_else(|| bad("the path lacks an id"))
+}
+
+async fn path_texts<S: Send + Sync>(parts: &mut Parts, state: &S) -> Answer<Vec<String>> {
     let params = RawPathParams::from_request_parts(parts, state).await;
-    let params = params.map_err(|_| Refusal::new(Code::BadRequest, "the path is not UTF-8"))?;
-    let first = params.iter().next().map(|(_, value)| value.to_owned());
-    first.ok_or_else(|| Refusal::new(Code::BadRequest, "the path lacks an id"))
+    let params = params.map_err(|_| bad("the path is not UTF-8"))?;
+    Ok(params.iter().map(|(_, value)| value.to_owned()).collect())
 }
 
 /// Reads an id or another closed text.

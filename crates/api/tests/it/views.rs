@@ -60,6 +60,7 @@ fn run() -> Run {
         ran_before: Millis::ZERO,
         paused_before: Millis::ZERO,
         good_until: later(100),
+        seen_chain: later(100),
         funded_until: Timestamp::MAX,
         duration_until: later(3_610),
     }
@@ -79,13 +80,7 @@ fn a_running_lease_shows_what_accrued_until_its_last_beat() {
     assert_eq!(json["as_of"], "2025-11-24T12:01:40.000Z");
     assert_eq!(json["run"]["funded_until"], "9999-12-31T23:59:59.999Z");
     assert_eq!(json["tier"], "on-demand");
-    assert_eq!(
-        json["source"],
-        format!(
-            "off_{}",
-            "0w".to_owned() + &json["source"].as_str().unwrap()[6..]
-        )
-    );
+    assert_eq!(json["source"], OfferId::from_bytes([7; 16]).to_string());
     let back: LeaseView = serde_json::from_value(json).unwrap();
     assert_eq!(back.id, view.id);
     assert_eq!(back.state.phase(), LeasePhase::Running);

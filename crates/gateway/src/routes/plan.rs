@@ -1,10 +1,13 @@
 //! What would happen to a job: who matches, or why nobody does and what would change that.
 
-use api::{CandidateView, Code, ExplanationView, FunnelView, MoneyView, RelaxationView};
+use api::{
+    CandidateView, Code, ExplanationView, FunnelView, MoneyView, RelaxationView,
+    view::text::Text as _,
+};
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
 use market::{
-    AccountId, Claims, DeviceNeed, Isolation, JobSpec, Market, Money, PublicKey, SlaClass, Tier,
-    explain::{Explanation, OfferMatch},
+    AccountId, JobSpec, Market, PublicKey,
+    explain::{Explanation, OfferMatch, Relaxation},
     reject::Unmet,
 };
 
@@ -42,40 +45,37 @@ pub(super) async fn plan(
 
 fn explain(market: &Market, spec: &JobSpec, tenant: AccountId) -> ExplanationView {
     let explanation = market.explain(spec, tenant);
-    let relaxations = match explanation.matching {
-        0 => relaxations(market, spec, tenant, &explanation),
-        _ => Vec::new(),
-    };
+    let matches = explanation.matches.iter();
+    // Where something matches, nothing needs to give way.
+    let relaxations = explanation.relaxations.iter();
+    let relaxations = relaxations.filter(|_| explanation.matching == 0);
     ExplanationView {
         offers: explanation.total,
         matching: explanation.matching,
-        matches: explanation
-            .matches
-            .iter()
+        matches: matches
             .map(|found| candidate(market, spec, found))
             .collect(),
         funnel: funnel(&explanation),
-        relaxations,
+        relaxations: relaxations
+            .map(|change| relaxation(market, change))
+            .collect(),
     }
 }
 
 fn candidate(market: &Market, spec: &JobSpec, found: &OfferMatch) -> CandidateView {
     let machine = market.machine(found.machine);
-    let lasts = found
-        .prices
-        .per_device_hour
-        .affords(u32::from(spec.needs.count), spec.budget);
+    let rate = found.prices.per_device_hour;
+    let lasts = rate.affords(u32::from(spec.needs.count), spec.budget);
+    let provider = market.provider(found.provider);
     CandidateView {
         offer: found.offer,
         provider: found.provider,
-        provider_name: market
-            .provider(found.provider)
-            .map(|provider| provider.name.clone()),
+        provider_name: provider.map(|provider| provider.name.clone()),
         machine: found.machine,
         model: machine
             .and_then(|m| m.spec.devices.first())
             .map(|device| device.model.clone()),
-        per_device_hour: found.prices.per_device_hour.into(),
+        per_device_hour: rate.into(),
         lasts_ms: lasts.min(spec.duration_max).millis(),
         worst_case: found.worst_case.into(),
     }
@@ -95,89 +95,61 @@ fn funnel(explanation: &Explanation) -> Vec<FunnelView> {
     steps.collect()
 }
 
-/// Finds the single changes after which something matches, for the requirements that turned offers away.
-fn relaxations(
-    market: &Market,
-    spec: &JobSpec,
-    tenant: AccountId,
-    explanation: &Explanation,
-) -> Vec<RelaxationView> {
-    let tried = explanation.unmet.iter().flat_map(|(unmet, _)| {
-        changes(*unmet, spec)
-            .into_iter()
-            .map(|(changed, text)| (*unmet, changed, text))
-    });
-    let fitting = tried.filter_map(|(unmet, changed, text)| {
-        let then = market.explain(&changed, tenant);
-        let best = then.matches.first()?;
-        let per_device_hour = MoneyView::from(best.prices.per_device_hour);
-        let text = match unmet {
-            Unmet::Price => format!("raise the price cap to {per_device_hour} per device-hour"),
-            _ => text,
-        };
-        Some(RelaxationView {
-            unmet,
-            text,
-            offers: then.matching,
-            per_device_hour: Some(per_device_hour),
-        })
-    });
-    fitting.collect()
+fn relaxation(market: &Market, change: &Relaxation) -> RelaxationView {
+    let price = MoneyView::from(change.best.prices.per_device_hour);
+    RelaxationView {
+        unmet: change.need,
+        text: words(market, change, price),
+        offers: change.offers,
+        per_device_hour: Some(price),
+    }
 }
 
-/// Returns what could be changed about one requirement, smallest change first.
-fn changes(unmet: Unmet, spec: &JobSpec) -> Vec<(JobSpec, String)> {
-    let changed = |text: &str, change: &dyn Fn(&mut JobSpec)| {
-        let mut spec = spec.clone();
-        change(&mut spec);
-        vec![(spec, text.to_owned())]
-    };
-    match unmet {
-        Unmet::Tier => [
-            (Tier::Spot, "spot"),
-            (Tier::OnDemand, "on-demand"),
-            (Tier::Reserved, "reserved"),
-        ]
-        .into_iter()
-        .filter(|(tier, _)| *tier != spec.tier)
-        .flat_map(|(tier, word)| changed(&format!("take tier {word}"), &|s| s.tier = tier))
-        .collect(),
-        Unmet::Model | Unmet::Vram | Unmet::Interface => {
-            changed("take any device", &|s| s.needs.device = DeviceNeed::Any)
-        }
-        Unmet::DevicesFree | Unmet::Fabric => changed("take one device", &|s| s.needs.count = 1),
-        Unmet::Cpu => changed("take the devices' share of the processor", &|s| {
-            s.needs.cpu = None;
-        }),
-        Unmet::Memory => changed("take the devices' share of the memory", &|s| {
-            s.needs.memory = None;
-        }),
-        Unmet::Disk => changed("ask for no disk", &|s| {
-            s.needs.disk = market::ByteSize::ZERO;
-        }),
-        Unmet::Isolation => changed("accept a process without isolation", &|s| {
-            s.needs.isolation = Isolation::None;
-        }),
-        Unmet::Region => changed("take any region", &|s| s.needs.regions.clear()),
-        Unmet::Latency => changed("drop the latency need", &|s| s.needs.latency = None),
-        Unmet::Certificate => changed("ask for no certificates", &|s| s.needs.certificates.clear()),
-        Unmet::Reliability => changed("drop the least reliability", &|s| {
-            s.needs.reliability_min = None;
-        }),
-        Unmet::Sla => changed("ask for no availability promise", &|s| {
-            s.needs.sla = SlaClass::None;
-        }),
-        Unmet::Unverified => changed("allow unverified claims", &|s| {
-            s.needs.claims = Claims::Allowed;
-        }),
-        Unmet::Provider => changed("take any provider", &|s| s.needs.providers.clear()),
-        Unmet::Excluded => changed("exclude no machine and no failure domain", &|s| {
-            s.needs.exclude_machines.clear();
-            s.needs.exclude_domains.clear();
-        }),
-        Unmet::Price => changed("drop the price cap", &|s| s.price_cap = None),
-        Unmet::Budget => changed("raise the budget", &|s| s.budget = Money::MAX),
-        // Waiting for machines, shorter work, or the provider's own bond: no change of the requirement helps.
-        Unmet::Online | Unmet::Term | Unmet::Bond => Vec::new(),
+/// Says the change in words, as far as the best offer needs it.
+fn words(market: &Market, change: &Relaxation, price: MoneyView) -> String {
+    let machine = market
+        .machine(change.best.machine)
+        .map(|machine| &machine.spec);
+    let first = machine.and_then(|spec| spec.devices.first());
+    match change.need {
+        Unmet::Price => format!("raise the price cap to {price} per device-hour"),
+        Unmet::Tier => match market.offer(change.best.offer) {
+            Some(offer) => format!("take tier {}", offer.terms.tier.to_text()),
+            None => "take another tier".to_owned(),
+        },
+        Unmet::Model | Unmet::Interface => match first {
+            Some(device) => format!("take {}", device.model),
+            None => "take any device".to_owned(),
+        },
+        Unmet::Vram => match first {
+            Some(device) => format!(
+                "ask for at most {} GiB of device memory",
+                device.vram.bytes() >> 30
+            ),
+            None => "ask for less device memory".to_owned(),
+        },
+        Unmet::Region => match machine.and_then(|spec| spec.region.as_ref()) {
+            Some(region) => format!("take region {region}"),
+            None => "take any region".to_owned(),
+        },
+        Unmet::Isolation => match machine {
+            Some(spec) => format!("accept isolation {}", spec.isolation.to_text()),
+            None => "accept weaker isolation".to_owned(),
+        },
+        Unmet::DevicesFree => "ask for fewer devices".to_owned(),
+        Unmet::Fabric => "take devices without a shared fabric".to_owned(),
+        Unmet::Cpu => "ask for less processor time".to_owned(),
+        Unmet::Memory => "ask for less memory".to_owned(),
+        Unmet::Disk => "ask for less disk".to_owned(),
+        Unmet::Latency => "drop the latency need".to_owned(),
+        Unmet::Certificate => "ask for no certificates".to_owned(),
+        Unmet::Reliability => "drop the least reliability".to_owned(),
+        Unmet::Sla => "ask for a lower SLA class".to_owned(),
+        Unmet::Unverified => "allow unverified claims".to_owned(),
+        Unmet::Provider => "take any provider".to_owned(),
+        Unmet::Excluded => "exclude less".to_owned(),
+        Unmet::Term => "change the longest duration".to_owned(),
+        Unmet::Budget => "raise the budget".to_owned(),
+        Unmet::Online | Unmet::Bond => format!("wait: {}", change.need),
     }
 }

@@ -1,23 +1,18 @@
 //! Proofs of records.
 
 use api::Code;
-use axum::{
-    body::Bytes,
-    extract::{Path, State},
-    http::header,
-    response::IntoResponse,
-};
+use axum::{body::Bytes, extract::State, http::header, response::IntoResponse};
 use market::RecordId;
 
 use crate::{
-    parse::{self, Query},
+    parse::{self, PathTexts, Query},
     refusal::{Answer, Refusal},
     server::App,
 };
 
 pub(super) async fn proof(
     State(app): State<App>,
-    Path((table, id)): Path<(String, String)>,
+    PathTexts(table, id): PathTexts,
     query: Query,
 ) -> Answer<impl IntoResponse> {
     query.end()?;

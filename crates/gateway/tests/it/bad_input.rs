@@ -51,124 +51,109 @@ async fn ask(address: SocketAddr, head: &str, body: &[u8]) -> (u16, Problem) {
     (status, problem)
 }
 
+/// A path longer than any id and any query.
+fn long() -> String {
+    "x".repeat(3_000)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn every_bad_request_gets_its_problem() {
+async fn every_bad_read_gets_its_problem() {
     let world = World::start().await;
-    let at = world.address();
-    let job = JobId::from_bytes([1; 16]);
-    let long = "x".repeat(3_000);
-    let get = |path: &str| format!("GET /api/v1{path} HTTP/1.1");
-    let post =
-        |path: &str, kind: &str| format!("POST /api/v1{path} HTTP/1.1\r\ncontent-type: {kind}");
+    let (long_id, long_query) = (
+        format!("/leases/{}", long()),
+        format!("/offers?model={}", long()),
+    );
+    let cases = [
+        ("/nothing", 404, "not-found"),
+        ("/accounts/acc_zzz", 400, "bad-id"),
+        ("/accounts/%ff", 400, "bad-request"),
+        ("/machines/job_00000000000000000000000000", 400, "bad-id"),
+        (&long_id, 400, "bad-id"),
+        ("/leases/lse_00000000000000000000000000", 404, "no-lease"),
+        ("/offers?colour=red", 400, "bad-request"),
+        ("/offers?tier=gold", 400, "bad-id"),
+        ("/offers?limit=none", 400, "bad-request"),
+        (&long_query, 400, "bad-request"),
+        ("/jobs?state=asleep", 400, "bad-request"),
+        ("/events?after=-1", 400, "bad-request"),
+        ("/events?kind=posted,surprise", 400, "bad-request"),
+        ("/proofs/secrets/x", 404, "not-found"),
+        ("/proofs/account/x", 400, "bad-id"),
+        ("/proofs/account/%ff", 400, "bad-request"),
+    ];
+    for (path, status, code) in cases {
+        let head = format!("GET /api/v1{path} HTTP/1.1");
+        expect(world.address(), &head, b"", status, code).await;
+    }
+    let resumed = "GET /api/v1/events HTTP/1.1\r\nlast-event-id: x";
+    expect(world.address(), resumed, b"", 400, "bad-request").await;
+    expect(world.address(), "GET / HTTP/1.1", b"", 404, "not-found").await;
+    let method = "DELETE /api/v1/jobs HTTP/1.1";
+    expect(world.address(), method, b"", 405, "method-not-allowed").await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_body_gets_its_problem() {
+    let world = World::start().await;
+    let manifests = format!("/manifests/{}", JobId::from_bytes([1; 16]));
     let (json, binary) = ("application/json", "application/octet-stream");
     let big = vec![0; 300_000];
-    let cases: Vec<(String, &[u8], u16, &str)> = vec![
-        ("GET / HTTP/1.1".to_owned(), b"", 404, "not-found"),
-        (get("/nothing"), b"", 404, "not-found"),
+    let cases: [(&str, &str, &[u8], u16, &str); 13] = [
+        ("/transactions", binary, b"", 400, "bad-transaction"),
         (
-            "DELETE /api/v1/jobs HTTP/1.1".to_owned(),
-            b"",
-            405,
-            "method-not-allowed",
-        ),
-        (get("/accounts/acc_zzz"), b"", 400, "bad-id"),
-        (get("/accounts/%ff"), b"", 400, "bad-request"),
-        (
-            get("/machines/job_00000000000000000000000000"),
-            b"",
-            400,
-            "bad-id",
-        ),
-        (get(&format!("/leases/{long}")), b"", 400, "bad-id"),
-        (
-            get("/leases/lse_00000000000000000000000000"),
-            b"",
-            404,
-            "no-lease",
-        ),
-        (get("/offers?colour=red"), b"", 400, "bad-request"),
-        (get("/offers?tier=gold"), b"", 400, "bad-id"),
-        (get("/offers?limit=none"), b"", 400, "bad-request"),
-        (
-            get(&format!("/offers?model={long}")),
-            b"",
-            400,
-            "bad-request",
-        ),
-        (get("/events?after=-1"), b"", 400, "bad-request"),
-        (get("/events?kind=posted,surprise"), b"", 400, "bad-request"),
-        (
-            format!("{}\r\nlast-event-id: x", get("/events")),
-            b"",
-            400,
-            "bad-request",
-        ),
-        (get("/proofs/secrets/x"), b"", 404, "not-found"),
-        (get("/proofs/account/x"), b"", 400, "bad-id"),
-        (post("/transactions", binary), b"", 400, "bad-transaction"),
-        (
-            post("/transactions", binary),
+            "/transactions",
+            binary,
             b"\x07garbage",
             400,
             "bad-transaction",
         ),
-        (post("/transactions", binary), &big, 413, "too-large"),
-        (post("/transactions", json), b"{", 400, "bad-request"),
+        ("/transactions", binary, &big, 413, "too-large"),
+        ("/transactions", json, b"{", 400, "bad-request"),
+        ("/transactions", json, b"{\"tx\": 7}", 400, "bad-request"),
         (
-            post("/transactions", json),
-            b"{\"tx\": 7}",
-            400,
-            "bad-request",
-        ),
-        (
-            post("/transactions", json),
+            "/transactions",
+            json,
             b"{\"tx\": \"xyz\"}",
             400,
             "bad-request",
         ),
         (
-            post("/transactions", json),
+            "/transactions",
+            json,
             b"{\"tx\": \"01\"}",
             400,
             "bad-transaction",
         ),
-        (post("/transactions", "text/html"), b"", 415, "media-type"),
+        ("/transactions", "text/html", b"", 415, "media-type"),
         (
-            post("/transactions?wait=forever", binary),
+            "/transactions?wait=forever",
+            binary,
             b"",
             400,
             "bad-request",
         ),
-        (
-            post("/plan", binary),
-            b"\xff\xff\xff\xff",
-            400,
-            "bad-request",
-        ),
-        (
-            post(&format!("/manifests/{job}"), binary),
-            b"\x01",
-            422,
-            "bad-manifest",
-        ),
-        (
-            post(&format!("/manifests/{job}"), binary),
-            &big,
-            413,
-            "too-large",
-        ),
+        ("/plan", binary, b"\xff\xff\xff\xff", 400, "bad-request"),
+        ("/plan", binary, &big, 413, "too-large"),
+        (&manifests, binary, b"\x01", 422, "bad-manifest"),
+        (&manifests, binary, &big, 413, "too-large"),
     ];
-    for (head, body, status, code) in cases {
-        let (got, problem) = ask(at, &head, body).await;
-        assert_eq!(
-            (got, problem.code.as_str()),
-            (status, code),
-            "{head}: {problem:?}"
-        );
-        assert_eq!(problem.status, got);
-        assert!(!problem.hints.is_empty());
+    for (path, kind, body, status, code) in cases {
+        let head = format!("POST /api/v1{path} HTTP/1.1\r\ncontent-type: {kind}");
+        expect(world.address(), &head, body, status, code).await;
     }
     world.stop().await;
+}
+
+async fn expect(address: SocketAddr, head: &str, body: &[u8], status: u16, code: &str) {
+    let (got, problem) = ask(address, head, body).await;
+    assert_eq!(
+        (got, problem.code.as_str()),
+        (status, code),
+        "{head}: {problem:?}"
+    );
+    assert_eq!(problem.status, got);
+    assert!(!problem.hints.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use ed25519_dalek::SigningKey;
 use market::{Digest, JobId, JobSpec, LeaseId, PublicKey, Tx};
 use net::{RefusalCode, manifest::ManifestSource as _};
 
-use crate::world::{World, keeper_seal, key, machine_keys, network};
+use crate::world::{World, job_spec, keeper_keys, keeper_seal, key, machine_keys, network};
 
 /// Returns a manifest's digest and the manifest sealed to the world's keeper.
 fn sealed(job: JobId) -> (Manifest, Digest, SealedJob) {
@@ -55,11 +55,11 @@ async fn scene(early: bool) -> Scene {
     if early {
         world.client.put_manifest(&job, &sealed).await.unwrap();
     }
-    let spec = world.job(digest);
+    let spec = job_spec(digest);
     world.apply(&tenant, Tx::OpenJob(spec.clone())).await;
     let work = world.client.machine_leases(&machine).await.unwrap();
     assert_eq!(work.items[0].manifest, digest);
-    assert_eq!(work.items[0].keepers[0].keeper(), world.keeper_keys());
+    assert_eq!(work.items[0].keepers[0].keeper(), keeper_keys());
     let lease = work.items[0].lease.id;
     Scene {
         world,

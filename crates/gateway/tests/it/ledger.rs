@@ -3,7 +3,9 @@
 use api::{Code, OfferFilter, TxStatus, Wait};
 use market::{Digest, MachineId, Money, PublicKey, Rate, RecordId, Tx};
 
-use crate::world::{World, account, key, machine_keys, network, sign, transfer};
+use crate::world::{
+    World, account, job_spec, keeper_keys, key, machine_keys, network, sign, transfer,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_is_applied_once_however_often_it_is_sent() {
@@ -133,7 +135,7 @@ async fn supply_and_plan_show_what_a_job_would_meet() {
     let offer = &offers.items[0];
     assert_eq!((offer.machine, offer.devices_free), (machine, 1));
     assert_eq!(
-        offer.provider_name.as_ref().map(|name| name.as_str()),
+        offer.provider_name.as_ref().map(market::Name::as_str),
         Some("North")
     );
     let none = OfferFilter {
@@ -165,7 +167,7 @@ async fn supply_and_plan_show_what_a_job_would_meet() {
         Some(Code::NoMachine)
     );
 
-    let mut spec = world.job(Digest::default());
+    let mut spec = job_spec(Digest::default());
     let plan = client.explain_for(&spec, &account(&tenant)).await.unwrap();
     assert_eq!((plan.matching, plan.matches[0].offer), (1, offer.id));
     assert_eq!(plan.matches[0].worst_case.0, Money::from_dollars(1));
@@ -187,7 +189,7 @@ async fn a_job_is_found_by_the_beginning_of_its_id() {
     let tenant = key(30);
     world.fund(&tenant, 10).await;
     world
-        .apply(&tenant, Tx::OpenJob(world.job(Digest::default())))
+        .apply(&tenant, Tx::OpenJob(job_spec(Digest::default())))
         .await;
     let client = &world.client;
     let jobs = client
@@ -200,7 +202,8 @@ async fn a_job_is_found_by_the_beginning_of_its_id() {
         ("open", Money::from_dollars(2))
     );
     let text = job.id.to_string();
-    assert_eq!(client.job(&text[..9]).await.unwrap().id, job.id);
+    let beginning: String = text.chars().take(9).collect();
+    assert_eq!(client.job(&beginning).await.unwrap().id, job.id);
     assert_eq!(
         client.job("job_").await.unwrap_err().code(),
         Some(Code::BadId)
@@ -235,7 +238,7 @@ async fn status_names_the_network_and_its_keeper() {
     assert_eq!(status.group_key.len(), 192);
     assert_eq!(status.issued.0, Money::from_dollars(5));
     let keeper = status.keeper.unwrap();
-    assert_eq!(keeper.keeper(), world.keeper_keys());
+    assert_eq!(keeper.keeper(), keeper_keys());
     assert_eq!(keeper.dial, ["127.0.0.1:4000"]);
     let proof = world
         .client

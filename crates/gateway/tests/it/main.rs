@@ -1,7 +1,12 @@
 //! The gateway over real HTTP, in front of a real node.
 
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
 mod events;
+#[cfg(test)]
 mod keeper;
+#[cfg(test)]
 mod ledger;
+#[cfg(test)]
 mod world;

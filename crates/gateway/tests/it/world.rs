@@ -173,37 +173,38 @@ impl World {
         };
         self.apply(sign_key, Tx::Beat(batch)).await;
     }
+}
 
-    /// Returns a job for one CPU slot whose manifest this world's keeper holds.
-    pub(crate) fn job(&self, manifest: Digest) -> JobSpec {
-        let keeper: KeeperKeys = self.keeper_keys();
-        JobSpec {
-            name: Some(name("a job")),
-            kind: JobKind::Batch,
-            needs: needs(),
-            tier: Tier::OnDemand,
-            budget: Money::from_dollars(2),
-            price_cap: None,
-            duration_max: Millis::from_secs(3_600),
-            attempts_max: 1,
-            window: Millis::ZERO,
-            wait_max: Millis::from_secs(600),
-            on_budget: OnBudget::End,
-            on_partition: OnPartition::Keep,
-            verification: Verification::None,
-            storage_kept: ByteSize::ZERO,
-            egress_max: ByteSize::ZERO,
-            image_size: ByteSize::from_mib(1),
-            manifest,
-            keepers: vec![keeper],
-        }
+/// Returns a job for one CPU slot whose manifest this world's keeper holds.
+pub(crate) fn job_spec(manifest: Digest) -> JobSpec {
+    let keeper = keeper_keys();
+    JobSpec {
+        name: Some(name("a job")),
+        kind: JobKind::Batch,
+        needs: needs(),
+        tier: Tier::OnDemand,
+        budget: Money::from_dollars(2),
+        price_cap: None,
+        duration_max: Millis::from_secs(3_600),
+        attempts_max: 1,
+        window: Millis::ZERO,
+        wait_max: Millis::from_secs(600),
+        on_budget: OnBudget::End,
+        on_partition: OnPartition::Keep,
+        verification: Verification::None,
+        storage_kept: ByteSize::ZERO,
+        egress_max: ByteSize::ZERO,
+        image_size: ByteSize::from_mib(1),
+        manifest,
+        keepers: vec![keeper],
     }
+}
 
-    pub(crate) fn keeper_keys(&self) -> KeeperKeys {
-        KeeperKeys {
-            endpoint: keeper_endpoint(),
-            seal: keeper_seal().public(),
-        }
+/// Returns the world's keeper as jobs name it.
+pub(crate) fn keeper_keys() -> KeeperKeys {
+    KeeperKeys {
+        endpoint: keeper_endpoint(),
+        seal: keeper_seal().public(),
     }
 }
 
