@@ -119,10 +119,16 @@ impl Market {
         let latest = due.max(parent).after(self.params().gap_after);
         self.system.height = ctx.height;
         self.system.time = ctx.time;
+        self.out.parent_time = parent;
         let excess = ctx.time.since(latest);
         if !excess.is_zero() {
             self.system.gap_total = self.system.gap_total.saturating_add(excess);
-            self.system.last_gap = Some((parent, ctx.time));
+            // Machines may not have reported on the gap before yet: two that are close are one.
+            let grace = self.params().gap_grace;
+            let joined = self.system.last_gap;
+            let joined = joined.filter(|(_, end)| end.after(grace) >= parent);
+            let start = joined.map_or(parent, |(start, _)| start);
+            self.system.last_gap = Some((start, ctx.time));
         }
     }
 

@@ -211,7 +211,7 @@ pub enum EventKind {
         /// From when.
         at: Timestamp,
     },
-    /// A lease went from one live state to another.
+    /// A lease went from one live state to another, or its limits moved in the same one.
     LeaseChanged {
         /// Which.
         lease: LeaseId,

@@ -316,7 +316,7 @@ impl Indexed for Signer {
 
 impl Indexed for Redemption {
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
-        let timer = |r: &Self| (Clock::Block, r.returns_at, Timer::RedemptionReturn(r.id));
+        let timer = |r: &Self| (Clock::Limit, r.returns_at, Timer::RedemptionReturn(r.id));
         index.set_timer(old.map(timer), new.map(timer));
     }
 }

@@ -30,6 +30,11 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// Returns whether one of its leases is paused.
+    pub(crate) fn has_paused(&self) -> bool {
+        self.leases.len() > self.holding.len()
+    }
+
     /// Returns the processor time in use.
     pub(crate) fn cpu(&self) -> MilliCpu {
         MilliCpu::from_milli(u32::try_from(self.cpu_milli).unwrap_or(u32::MAX))

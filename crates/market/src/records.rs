@@ -140,7 +140,7 @@ pub struct System {
     pub insurance: Money,
     /// Total excess of block distances over the gap limit; chain time is block time minus this.
     pub gap_total: Millis,
-    /// The last gap: block times before and after it.
+    /// The last gap: block times before and after it. One within the grace after another continues it.
     pub last_gap: Option<(Timestamp, Timestamp)>,
     /// The pass over the waiting orders that is under way, because capacity may have appeared.
     pub retry: Retry,

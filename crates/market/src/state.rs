@@ -44,6 +44,8 @@ pub struct Market {
 pub(crate) struct Out {
     pub(crate) events: Vec<Event>,
     pub(crate) cause: Option<TxId>,
+    /// Time of the block before.
+    pub(crate) parent_time: Timestamp,
 }
 
 #[derive(Clone, Debug)]

@@ -42,7 +42,7 @@ pub(crate) enum Timer {
 pub(crate) enum Clock {
     /// Block time.
     Block,
-    /// Block time, but not within the grace after a gap: machines report what they did first.
+    /// Block time, but not within the grace after a gap: machines and treasurers report what they did first.
     Limit,
     /// Chain time: block time without gaps.
     Chain,
@@ -84,24 +84,21 @@ pub(crate) fn of_lease(params: &Params, lease: &Lease) -> impl Iterator<Item = S
 
 /// Returns a machine's timers: silence, and eviction while leases remain.
 pub(crate) fn of_machine(params: &Params, machine: &Machine, load: &Load) -> Vec<Set> {
-    match machine.state {
-        MachineState::Active if machine.last_beat.is_some() => {
-            let silence = if load.running > 0 {
-                params.lost_after
-            } else {
-                params.idle_silence()
-            };
-            let at = machine.last_beat_chain.after(silence);
-            vec![(Clock::Chain, at, Timer::MachineDown(machine.id))]
-        }
-        MachineState::Draining {
-            evict_at: Some(at), ..
-        } if !load.leases.is_empty() => {
-            vec![(Clock::Limit, at, Timer::MachineEvict(machine.id))]
-        }
-        MachineState::Active
-        | MachineState::Draining { .. }
-        | MachineState::Down
-        | MachineState::Retired => Vec::new(),
-    }
+    let silence = if load.running > 0 {
+        params.lost_after
+    } else {
+        params.idle_silence()
+    };
+    let silent = machine.last_beat_chain.after(silence);
+    let (watched, evict_at) = match machine.state {
+        MachineState::Active => (machine.last_beat.is_some(), None),
+        // A paused lease has no beats of its own, so the machine's silence ends it.
+        MachineState::Draining { evict_at, .. } => (load.has_paused(), evict_at),
+        MachineState::Down => (load.has_paused(), None),
+        MachineState::Retired => (false, None),
+    };
+    let down = watched.then_some((Clock::Chain, silent, Timer::MachineDown(machine.id)));
+    let evict = evict_at.filter(|_| !load.leases.is_empty());
+    let evict = evict.map(|at| (Clock::Limit, at, Timer::MachineEvict(machine.id)));
+    down.into_iter().chain(evict).collect()
 }

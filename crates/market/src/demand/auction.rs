@@ -101,8 +101,13 @@ impl Market {
     }
 }
 
-/// Returns the best standing offer for what a tenant wants. The book is up to date.
-pub(crate) fn best_offer(m: &Market, want: &Want<'_>, tenant: AccountId) -> Option<Candidate> {
+/// Returns the best standing offer for what a tenant wants; adds the offers looked at. The book is up to date.
+pub(crate) fn best_offer(
+    m: &Market,
+    want: &Want<'_>,
+    tenant: AccountId,
+    looked_at: &mut u32,
+) -> Option<Candidate> {
     let mut best: Option<Candidate> = None;
     let mut ties = 0;
     for (rate, seq, id) in listed(m, want) {
@@ -112,6 +117,7 @@ pub(crate) fn best_offer(m: &Market, want: &Want<'_>, tenant: AccountId) -> Opti
             break;
         }
         let Some(offer) = m.offer(id) else { continue };
+        *looked_at = looked_at.saturating_add(1);
         let Ok(fit) = m.fit_offer(want, &offer.terms) else {
             continue;
         };
@@ -175,14 +181,16 @@ fn listed<'a>(m: &'a Market, want: &Want<'_>) -> impl Iterator<Item = Place> + '
     })
 }
 
-/// Compares an order with the book and its bids: makes a lease of the best, or has it wait.
-pub(crate) fn compare(m: &mut Market, id: OrderId) {
+/// Compares an order with the book and its bids: makes a lease of the best, or has it wait. Returns how many offers
+/// were looked at.
+pub(crate) fn compare(m: &mut Market, id: OrderId) -> u32 {
     m.refresh();
+    let mut looked_at = 0;
     let void = void_bids(m, id);
     for bid in void {
         super::bid::close(m, bid, BidEnd::Void);
     }
-    match best(m, id) {
+    match best(m, id, &mut looked_at) {
         Some(candidate) => award(m, id, candidate),
         None => {
             if m.order(id).is_some_and(|o| !o.waiting) {
@@ -190,6 +198,7 @@ pub(crate) fn compare(m: &mut Market, id: OrderId) {
             }
         }
     }
+    looked_at
 }
 
 /// Returns the bids that can no longer be served: their devices were taken or their machine fell away.
@@ -198,10 +207,10 @@ fn void_bids(m: &Market, id: OrderId) -> Vec<BidId> {
     bids.map(|b| b.id).collect()
 }
 
-fn best(m: &Market, id: OrderId) -> Option<Candidate> {
+fn best(m: &Market, id: OrderId, looked_at: &mut u32) -> Option<Candidate> {
     let (_, job) = m.order_and_job(id)?;
     let want = m.want(job.id)?;
-    let offer = best_offer(m, &want, job.tenant);
+    let offer = best_offer(m, &want, job.tenant, looked_at);
     let bids = m.bids_on(id).filter_map(|bid| {
         Some(Candidate {
             rank: m.rank(job.tenant, bid.provider, &bid.terms.prices, bid.seq),

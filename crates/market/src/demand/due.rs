@@ -5,7 +5,8 @@
 //!    one block goes on in the next.
 //! 3. Orders whose window has closed are compared for the first time.
 //!
-//! Each step handles at most `timers_per_block` things.
+//! Each step handles at most `timers_per_block` things, and each of the last two looks at little more than [`LOOKS_MAX`]
+//! offers.
 
 use crate::{
     demand::{auction, ending, job, lease, order},
@@ -18,6 +19,9 @@ use crate::{
     units::Timestamp,
 };
 
+/// Offers looked at in one step after which the rest waits for the next block: what a core does in a tenth of a second.
+const LOOKS_MAX: u32 = 100_000;
+
 /// Does what is due.
 pub(crate) fn end_block(m: &mut Market) {
     let bound = m.params().timers_per_block;
@@ -29,10 +33,13 @@ pub(crate) fn end_block(m: &mut Market) {
         }
     }
     retry_waiting(m, bound);
+    let mut looks = 0u32;
     for _ in 0..bound {
         let first = m.index.closing.first().copied();
         match first {
-            Some((at, _, id)) if at <= m.time() => close_window(m, id),
+            Some((at, _, id)) if at <= m.time() && looks < LOOKS_MAX => {
+                looks = looks.saturating_add(close_window(m, id));
+            }
             Some(_) | None => break,
         }
     }
@@ -40,16 +47,19 @@ pub(crate) fn end_block(m: &mut Market) {
 }
 
 /// Compares an order whose window has closed, unless a halt outlasted it. One that waits for no time leaves at once.
-fn close_window(m: &mut Market, id: OrderId) {
+fn close_window(m: &mut Market, id: OrderId) -> u32 {
     let Some(expires_at) = m.order(id).map(|o| o.expires_at) else {
-        return;
+        return 0;
     };
-    if expires_at >= m.time() {
-        auction::compare(m, id);
-    }
+    let looks = if expires_at >= m.time() {
+        auction::compare(m, id)
+    } else {
+        0
+    };
     if expires_at <= m.time() {
         order::expire(m, id);
     }
+    looks
 }
 
 /// Returns the timer that has been due longest.
@@ -88,7 +98,11 @@ fn retry_waiting(m: &mut Market, bound: u32) {
     let Some(mut from) = m.system.retry.from else {
         return;
     };
+    let mut looks = 0u32;
     for _ in 0..bound {
+        if looks >= LOOKS_MAX {
+            break;
+        }
         let none = OrderId::from_bytes([0; 16]);
         let next = m.index.waiting.range((from, none)..).next().copied();
         let Some((seq, id)) = next else {
@@ -97,7 +111,7 @@ fn retry_waiting(m: &mut Market, bound: u32) {
             m.system.retry = Retry { from, again: false };
             return;
         };
-        auction::compare(m, id);
+        looks = looks.saturating_add(auction::compare(m, id));
         from = seq.saturating_add(1);
     }
     m.system.retry.from = Some(from);

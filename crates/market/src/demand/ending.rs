@@ -6,7 +6,7 @@
 //! | failed | machine: other exit | through the end | – | yes | re-opens while attempts are left |
 //! | failed, within `early_exit` of ready | machine | nothing | – | no | second opinion |
 //! | image-error | machine | nothing | – | no | second opinion |
-//! | cancelled | tenant | through now, at least min(`cancel_minimum`, time since award) | – | – | ends |
+//! | cancelled | tenant; just after a halt with the machine's next beats | through then, at least min(`cancel_minimum`, time since award) | – | – | ends |
 //! | budget-reached | ledger or machine at the due instant | through it | – | – | ends |
 //! | duration-reached | ledger or machine at the due instant | through it | – | – | ends |
 //! | preempted | machine after notice, else ledger | through the end | – | no | re-opens, avoids the machine |
@@ -22,7 +22,7 @@
 //! *Covered end*: an end more than two beats after the last good beat is cut to that beat; one before it is moved to it.
 
 use crate::{
-    demand::{auction, job, order},
+    demand::{auction, job, lease, order},
     event::EventKind,
     ids::LeaseId,
     money::settle::{self, Usage},
@@ -199,7 +199,10 @@ pub(crate) fn end(m: &mut Market, id: LeaseId, ending: Ending) {
     let at = covered_end(m, &lease, at);
     let used = settle::usage(&lease, at);
     let ready_at = lease.state.run().map(|run| run.ready_at);
-    let terms = terms(m, reason, ready_at, used);
+    let mut terms = terms(m, reason, ready_at, used);
+    if lease::is_cut(&lease) {
+        terms.next = Next::End;
+    }
     let forfeited = forfeit(m, &lease, terms);
     let bill = Bill {
         forfeited,
@@ -331,5 +334,5 @@ fn second_opinion(m: &mut Market, lease: &Lease, reason: EndReason) {
 fn other_owner_could(m: &mut Market, lease: &Lease) -> bool {
     m.refresh();
     let want = m.want(lease.job);
-    want.is_some_and(|want| auction::best_offer(m, &want, lease.tenant).is_some())
+    want.is_some_and(|want| auction::best_offer(m, &want, lease.tenant, &mut 0).is_some())
 }

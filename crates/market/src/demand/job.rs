@@ -7,16 +7,12 @@
 
 use crate::{
     apply::Sender,
-    demand::{
-        ending::{self, Ending},
-        order,
-        require::Want,
-    },
-    event::{EventKind, Purpose, Slot},
+    demand::{lease, order, require::Want},
+    event::{EventKind, LeasePhase, Purpose, Slot},
     ids::{JobId, OrderId},
     keys::RoleNeeded,
     money::meter::{funded_until, pause_grace},
-    records::{EndReason, Hold, Job, JobEnd, JobState, Lease, LeaseState, Order, Run, Signer},
+    records::{Hold, Job, JobEnd, JobState, Lease, LeaseState, Order, Run, Signer},
     reject::{FieldName, Reject},
     state::Market,
     tx::{DEVICES_MAX, JobKind, JobSpec, OnBudget, Verification},
@@ -178,6 +174,9 @@ fn has_time_left(m: &Market, lease: Option<&Lease>) -> bool {
         | LeaseState::Paused { .. }
         | LeaseState::Ended { .. } => None,
     });
+    if lease.is_some_and(lease::is_cut) {
+        return false;
+    }
     let until = m.time().after(m.params().clock_tolerance);
     run.is_none_or(|run| until < run.funded_until)
 }
@@ -209,7 +208,12 @@ fn fund(m: &mut Market, id: crate::ids::LeaseId, amount: Money) {
             lease.state
         }
     };
+    let phase = state.phase();
     m.put(Lease { state, ..lease });
+    if phase != LeasePhase::Awarded {
+        // The top-up itself does not name the machine, which must learn that it may go on.
+        lease::announce(m, id, phase);
+    }
 }
 
 /// Ends a job and its lease.
@@ -219,7 +223,7 @@ pub(crate) fn cancel(m: &mut Market, from: &Sender, id: JobId) -> Result<(), Rej
             order::close(m, order, order::Closing::Cancelled);
             finish(m, id, JobEnd::Cancelled);
         }
-        JobState::Running { lease } => ending::end(m, lease, Ending::now(m, EndReason::Cancelled)),
+        JobState::Running { lease } => lease::cancel(m, lease),
         JobState::Ended { .. } => {}
     }
     Ok(())

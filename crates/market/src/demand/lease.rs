@@ -12,7 +12,7 @@
 //! | Running | last beat + `suspect_after`, chain time; funds and duration, block time | ledger: suspect; budget- or duration-reached | device time |
 //! | Suspect | last beat + `lost_after`, chain time | ledger: provider-lost | device time, only if it comes back |
 //! | Preempting | `stop_by` and limits, block time; `lost_after`, chain time | machine, else ledger: preempted | device time |
-//! | Paused | `until`, block time | ledger: budget-reached | storage kept |
+//! | Paused | `until`, block time; the machine's silence, chain time | ledger: budget-reached; provider-lost | storage kept, none if lost |
 //! | Ended | retention | ledger: forgotten | none |
 //!
 //! How a lease ends, and what then, is in [`super::ending`]. A paused lease gives its devices back and keeps its disk; to
@@ -69,7 +69,8 @@ pub(crate) fn ready(
 ) -> Result<(), Reject> {
     let lease = require_lease(m, from, id)?;
     let now = m.time();
-    let tolerated = now.before(m.params().clock_tolerance);
+    // The report may have waited for this block since just after the last one.
+    let tolerated = m.out.parent_time.before(m.params().clock_tolerance);
     let earliest = m
         .gap_start_in_grace()
         .map_or(tolerated, |start| start.min(tolerated));
@@ -212,7 +213,7 @@ fn limit_reason(m: &Market, lease: &Lease, at: Timestamp) -> Result<EndReason, R
         | LeaseState::Preempting { run, .. } => {
             let reached = at.after(m.params().clock_tolerance) >= run.limit();
             reached
-                .then_some(reason_of_limit(run))
+                .then_some(reason_of_limit(lease, run))
                 .ok_or(Reject::BadTime { at })
         }
         LeaseState::Awarded { .. } | LeaseState::Paused { .. } | LeaseState::Ended { .. } => {
@@ -221,8 +222,10 @@ fn limit_reason(m: &Market, lease: &Lease, at: Timestamp) -> Result<EndReason, R
     }
 }
 
-fn reason_of_limit(run: &Run) -> EndReason {
-    if run.funded_until <= run.duration_until {
+fn reason_of_limit(lease: &Lease, run: &Run) -> EndReason {
+    if is_cut(lease) {
+        EndReason::Cancelled
+    } else if run.funded_until <= run.duration_until {
         EndReason::BudgetReached
     } else {
         EndReason::DurationReached
@@ -281,6 +284,68 @@ pub(crate) fn preempt(m: &mut Market, from: &Sender, id: LeaseId) -> Result<(), 
     }
 }
 
+/// Ends a lease at its tenant's word. After a halt of the chain the machine may not have said yet that it ran meanwhile:
+/// then the lease is cut at this instant, and ends once beats reach it or the grace is over.
+pub(crate) fn cancel(m: &mut Market, id: LeaseId) {
+    let now = m.time();
+    let unheard = m.lease(id).filter(|lease| {
+        let limit = clock(lease).map(Run::limit);
+        let paid_to = covered_end(m, lease, now);
+        m.gap_start_in_grace().is_some() && limit.is_some_and(|limit| paid_to < limit.min(now))
+    });
+    let Some(lease) = unheard.cloned() else {
+        return end(m, id, Ending::now(m, EndReason::Cancelled));
+    };
+    let cut = |run: &Run| Run {
+        duration_until: run.limit().min(now),
+        ..*run
+    };
+    let state = match &lease.state {
+        LeaseState::Running { run } => LeaseState::Running { run: cut(run) },
+        LeaseState::Suspect { run, lost_at } => LeaseState::Suspect {
+            run: cut(run),
+            lost_at: *lost_at,
+        },
+        LeaseState::Preempting { run, stop_by } => LeaseState::Preempting {
+            run: cut(run),
+            stop_by: *stop_by,
+        },
+        LeaseState::Awarded { .. } | LeaseState::Paused { .. } | LeaseState::Ended { .. } => return,
+    };
+    let phase = state.phase();
+    m.put(Lease { state, ..lease });
+    announce(m, id, phase);
+}
+
+/// Returns whether a lease was cancelled and only waits for what beats say about a halt: nothing else shortens its
+/// duration.
+pub(crate) fn is_cut(lease: &Lease) -> bool {
+    clock(lease).is_some_and(|run| run.duration_until < duration_until(lease, run))
+}
+
+/// Returns the clock of a lease that runs, or is thought to.
+const fn clock(lease: &Lease) -> Option<&Run> {
+    match &lease.state {
+        LeaseState::Running { run }
+        | LeaseState::Suspect { run, .. }
+        | LeaseState::Preempting { run, .. } => Some(run),
+        LeaseState::Awarded { .. } | LeaseState::Paused { .. } | LeaseState::Ended { .. } => None,
+    }
+}
+
+/// Ends a lease that was cut, if beats have reached the cut.
+pub(crate) fn end_cut(m: &mut Market, id: LeaseId) {
+    let Some(lease) = m.lease(id).filter(|lease| is_cut(lease)) else {
+        return;
+    };
+    let Some(run) = clock(lease).copied() else {
+        return;
+    };
+    if run.good_until.after(m.params().beat_slack()) >= run.limit() {
+        reach_limit(m, id, run.limit());
+    }
+}
+
 /// The lease reached its funds or duration, at `at` at the latest: it pauses if the job says so, else it ends.
 pub(crate) fn reach_limit(m: &mut Market, id: LeaseId, at: Timestamp) {
     let Some(lease) = m.lease(id) else { return };
@@ -290,7 +355,7 @@ pub(crate) fn reach_limit(m: &mut Market, id: LeaseId, at: Timestamp) {
     else {
         return;
     };
-    let reason = reason_of_limit(&run);
+    let reason = reason_of_limit(lease, &run);
     let on_budget = m.job(lease.job).map(|j| j.spec.on_budget);
     let may_pause =
         reason == EndReason::BudgetReached && !matches!(lease.state, LeaseState::Preempting { .. });

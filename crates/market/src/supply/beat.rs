@@ -118,6 +118,7 @@ fn seen_running(m: &mut Market, machine: MachineId, id: LeaseId, at: Timestamp) 
         lease::announce(m, id, LeasePhase::Running);
         m.wake_waiting();
     }
+    lease::end_cut(m, id);
 }
 
 impl Market {

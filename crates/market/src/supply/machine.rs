@@ -9,11 +9,11 @@
 use crate::{
     apply::Sender,
     codec::Digest,
-    demand::bid,
+    demand::{bid, lease},
     event::{BidEnd, EventKind},
-    ids::{BidId, MachineId, OfferId},
+    ids::{BidId, LeaseId, MachineId, OfferId},
     keys::{RoleNeeded, new_signer},
-    records::{Machine, MachineState, Signer},
+    records::{LeaseState, Machine, MachineState, Signer},
     reject::Reject,
     state::Market,
     supply::{offer, provider::require_provider},
@@ -230,12 +230,19 @@ pub(crate) fn changed(m: &mut Market, id: MachineId) {
     }
 }
 
-/// Marks a machine as silent.
+/// Marks a machine as silent, which ends its paused leases: nobody pays for storage that may be gone.
 pub(crate) fn go_down(m: &mut Market, id: MachineId) {
     if m.machine(id)
         .is_some_and(|machine| machine.state == MachineState::Active)
     {
         m.edit::<Machine>(id, |machine| machine.state = MachineState::Down);
         changed(m, id);
+    }
+    let paused = m
+        .leases_on(id)
+        .filter(|l| matches!(l.state, LeaseState::Paused { .. }));
+    let paused: Vec<LeaseId> = paused.map(|l| l.id).collect();
+    for lease in paused {
+        lease::lost(m, lease);
     }
 }

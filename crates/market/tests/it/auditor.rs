@@ -37,6 +37,8 @@ struct Lease {
     funds: u128,
     duration: u128,
     awarded: u128,
+    /// When its tenant cancelled it.
+    cut: Option<u128>,
     run: Option<Run>,
 }
 
@@ -67,6 +69,7 @@ pub(crate) struct Auditor {
     payables: BTreeMap<LeaseId, (AccountId, u128)>,
     evictions: BTreeMap<MachineId, (u128, u128)>,
     now: u128,
+    parent: u128,
     gap: Option<(u128, u128)>,
 }
 
@@ -108,12 +111,14 @@ impl Auditor {
             payables: BTreeMap::new(),
             evictions: BTreeMap::new(),
             now: at(m.time()),
+            parent: at(m.time()),
             gap: None,
         }
     }
 
     /// Follows a block that took place.
     pub(crate) fn follow(&mut self, m: &Market, txs: &[SignedTx], outcome: &BlockOutcome) {
+        self.parent = self.now;
         self.now = at(m.time());
         self.gap = m.system().last_gap.map(|(a, b)| (at(a), at(b)));
         let mut events = outcome.events.iter().peekable();
@@ -209,6 +214,12 @@ impl Auditor {
                 self.account(tenant).held += of(*amount);
                 for lease in self.leases.values_mut().filter(|l| l.job == job_id) {
                     lease.funds += of(*amount);
+                }
+            }
+            Tx::CancelJob { job } => {
+                let now = self.now;
+                for lease in self.leases.values_mut().filter(|l| l.job == *job) {
+                    lease.cut.get_or_insert(now);
                 }
             }
             Tx::DrainMachine { machine, evict_at } => {
@@ -349,6 +360,7 @@ impl Auditor {
             funds: job.hold,
             duration: time(job.spec.duration_max) - job.ran,
             awarded: self.now,
+            cut: None,
             run: None,
         };
         self.leases.insert(id, lease);
@@ -356,7 +368,7 @@ impl Auditor {
 
     /// The earliest instant that a machine may name now.
     fn earliest(&self) -> u128 {
-        let tolerated = self.now - time(self.params.clock_tolerance);
+        let tolerated = self.parent - time(self.params.clock_tolerance);
         self.halted_since()
             .map_or(tolerated, |start| start.min(tolerated))
     }
@@ -384,6 +396,9 @@ impl Auditor {
     }
 
     fn change(&mut self, id: LeaseId, to: LeasePhase, call: Option<&Tx>) {
+        if matches!(call, Some(Tx::TopUpJob { .. } | Tx::CancelJob { .. })) {
+            return; // Its limits moved, not its state.
+        }
         let (now, earliest) = (self.now, self.earliest());
         let lease = self.leases[&id].clone();
         let Some(mut run) = lease.run else { return };
@@ -439,7 +454,8 @@ impl Auditor {
         let all = (compute * HOUR).checked_div(hourly).unwrap_or(never);
         let funded = (run.since + all.saturating_sub(run.ran)).min(never);
         let duration = run.since + lease.duration.saturating_sub(run.ran);
-        (funded, funded.min(duration))
+        let cut = lease.cut.unwrap_or(never);
+        (funded, funded.min(duration).min(cut))
     }
 
     /// A workload ran up to its last good beat, or to what was claimed if beats come within 20 s of it.
@@ -464,6 +480,7 @@ impl Auditor {
             let claimed = match (reason, call) {
                 (EndReason::ProviderLost, _) => run.good,
                 (_, Some(Tx::LeaseEnded { at: claimed, .. })) => at(*claimed).min(now),
+                (EndReason::Cancelled, _) if run.pause.is_none() => limit.min(now),
                 (_, Some(_)) => now,
                 (EndReason::Preempted, None) => run.stop_by.expect("notice was given"),
                 (EndReason::Drained, None) => eviction.expect("eviction was announced").0,

@@ -12,6 +12,7 @@
 mod auditor;
 mod ends;
 mod golden;
+mod halts;
 mod history;
 mod matching;
 mod rejects;
