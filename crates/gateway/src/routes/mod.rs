@@ -27,6 +27,7 @@ pub(crate) fn router() -> Router<App> {
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/status", get(status::page))
+        .route("/metrics", get(status::metrics))
         .nest("/api/v1", v1())
         .fallback(nowhere)
 }

@@ -208,6 +208,8 @@ async fn probes_and_the_page_for_people_answer() {
     };
     assert!(raw(at, &plain("/healthz")).await.ends_with("\r\n\r\nok\n"));
     assert!(raw(at, &plain("/readyz")).await.starts_with("HTTP/1.1 200"));
+    let metrics = raw(at, &plain("/metrics")).await;
+    assert!(metrics.contains("\n# HELP "), "{metrics}");
     let page = raw(at, &plain("/status")).await;
     assert!(page.contains("network    test\n"), "{page}");
     world.stop().await;
