@@ -30,7 +30,7 @@ pub enum Action {
     },
     /// Keep the logs, and remove the container.
     Remove { lease: LeaseId },
-    /// Drop a fetch or preparation that is under way.
+    /// Drop the fetch, preparation or stop that is under way.
     Abandon { lease: LeaseId },
     /// Ask the runtime where the container stands.
     Look { lease: LeaseId },

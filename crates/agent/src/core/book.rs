@@ -6,6 +6,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use market::{LeaseId, Millis, Outcome, Timestamp};
 use runtime::Blame;
 
+use super::action::StopWhy;
+
 /// Transient failures of one lease that are worth another try; with [`backoff`] they span about half a minute.
 pub(super) const TRIES_MAX: u32 = 12;
 /// First pause after a transient failure: a keeper may hear of the award a moment after the machine.
@@ -24,6 +26,8 @@ pub struct Record {
     pub kept: Kept,
     /// What is under way.
     pub busy: Option<Step>,
+    /// Why the stop that is under way was asked for.
+    pub stopping: Option<StopWhy>,
     /// Whether the manifest is here.
     pub manifest: bool,
     /// Whether the image is in the store.
@@ -87,9 +91,15 @@ impl Record {
         }
     }
 
+    /// Notes that nothing is under way any more.
+    pub fn idle(&mut self) {
+        self.busy = None;
+        self.stopping = None;
+    }
+
     /// Notes that a step succeeded.
     pub fn step_done(&mut self, step: Step) {
-        self.busy = None;
+        self.idle();
         self.failures = 0;
         self.retry_at = None;
         match step {
@@ -101,7 +111,7 @@ impl Record {
 
     /// Notes that a step failed; a transient failure becomes the provider's after [`TRIES_MAX`].
     pub fn step_failed(&mut self, step: Step, blame: Blame, now: Timestamp) {
-        self.busy = None;
+        self.idle();
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now.after(backoff(self.failures)));
         let launching = matches!(step, Step::FetchManifest | Step::Prepare | Step::Start);

@@ -118,6 +118,10 @@ impl Case<'_> {
         let lease = self.lease;
         match (self.record.busy, self.seen) {
             (Some(Step::FetchManifest | Step::Prepare), _) => plan.act(Action::Abandon { lease }),
+            // Its notice may last an hour, but nobody pays for that any more.
+            (Some(Step::Stop), _) if self.record.stopping == Some(StopWhy::Notice) => {
+                plan.act(Action::Abandon { lease });
+            }
             (_, Some(status)) if status.is_final() => {
                 self.unless_busy(plan, Action::Remove { lease });
             }

@@ -276,6 +276,22 @@ fn a_container_whose_lease_is_over_is_stopped_removed_and_forgotten() {
 }
 
 #[test]
+fn a_notice_that_lasts_is_cut_short_when_the_lease_is_over() {
+    let mut waiting = Record {
+        busy: Some(Step::Stop),
+        stopping: Some(StopWhy::Notice),
+        ..started()
+    };
+    let abandon = Action::Abandon { lease: lease() };
+    assert_eq!(
+        actions(Phase::Ended, Some(runs()), waiting, START),
+        [abandon]
+    );
+    waiting.stopping = Some(StopWhy::LedgerEnded);
+    assert_eq!(actions(Phase::Ended, Some(runs()), waiting, START), []);
+}
+
+#[test]
 fn a_container_of_which_the_ledger_said_nothing_stays() {
     let plan = plan(None, Freshness::Fresh, Some(runs()), None, START);
     assert_eq!(plan, Plan::default());

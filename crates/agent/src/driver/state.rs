@@ -233,9 +233,10 @@ impl Agent {
             }
             Action::Stop { grace, why, .. } => {
                 tracing::info!(%lease, ?why, ?grace, "stops the workload");
+                let record = self.book.entry(lease).or_default();
+                record.stopping = Some(why);
                 if why == StopWhy::Notice {
-                    let kept = &mut self.book.entry(lease).or_default().kept;
-                    kept.stop = kept.stop.or(Some(StopMark { at: now }));
+                    record.kept.stop = record.kept.stop.or(Some(StopMark { at: now }));
                     self.dirty = true;
                 }
                 (
@@ -301,7 +302,7 @@ impl Agent {
         if let Some(step) = self.steps.remove(&lease) {
             step.abort();
         }
-        self.book.entry(lease).or_default().busy = None;
+        self.book.entry(lease).or_default().idle();
     }
 
     fn forget(&mut self, lease: LeaseId) {
