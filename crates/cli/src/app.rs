@@ -10,6 +10,7 @@ use crate::commands::{self, Command};
 use crate::context::{self, Context, Global};
 use crate::error::{Failure, exit};
 use crate::output::Output;
+use crate::table::push_line;
 
 /// An open exchange for compute: hire machines by the second, or lend yours
 #[derive(Debug, clap::Parser)]
@@ -79,13 +80,13 @@ pub(crate) fn command() -> clap::Command {
 fn grouped(command: &clap::Command) -> String {
     let mut text = String::new();
     for (group, names) in GROUPS {
-        text.push_str(&format!("{group}\n"));
+        push_line(&mut text, group);
         for name in *names {
             let about = command
                 .find_subcommand(name)
                 .and_then(clap::Command::get_about);
             let about = about.map(ToString::to_string).unwrap_or_default();
-            text.push_str(&format!("  {name:<10} {about}\n"));
+            push_line(&mut text, &format!("  {name:<10} {about}"));
         }
     }
     text
@@ -99,7 +100,7 @@ fn help_of(words: &[OsString]) -> String {
     let mut help = "tradewind help".to_owned();
     for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
         if let Some(child) = at.find_subcommand(word) {
-            help.push_str(&format!(" {word}"));
+            help = format!("{help} {word}");
             at = child;
         }
     }
@@ -175,6 +176,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::{GROUPS, command};
+    use crate::table::push_line;
 
     #[test]
     fn command_tree_is_sound() {
@@ -193,7 +195,7 @@ mod tests {
 
     fn write_help(command: &mut clap::Command, text: &mut String) {
         let name = command.get_bin_name().unwrap_or("tradewind").to_owned();
-        text.push_str(&format!("# {name}\n\n{}\n", command.render_long_help()));
+        push_line(text, &format!("# {name}\n\n{}", command.render_long_help()));
         let names: Vec<String> = command
             .get_subcommands()
             .filter(|child| !child.is_hide_set())

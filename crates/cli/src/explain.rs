@@ -4,6 +4,7 @@ use api::{EventKindView, EventView, ExplanationView};
 use market::Millis;
 
 use crate::error::Failure;
+use crate::table::push_line;
 use crate::words;
 
 /// Candidates shown in a plan; more do not help to decide.
@@ -13,10 +14,10 @@ const SHOWN: usize = 5;
 pub(crate) fn plan_lines(plan: &ExplanationView) -> String {
     let mut text = String::new();
     if plan.matching > 0 {
-        text.push_str(&format!(
-            "{} of {} offers match\n",
-            plan.matching, plan.offers
-        ));
+        push_line(
+            &mut text,
+            &format!("{} of {} offers match", plan.matching, plan.offers),
+        );
         for (place, candidate) in plan.matches.iter().take(SHOWN).enumerate() {
             let model = candidate
                 .model
@@ -26,24 +27,30 @@ pub(crate) fn plan_lines(plan: &ExplanationView) -> String {
                 .provider_name
                 .as_ref()
                 .map_or("–", |name| name.as_str());
-            text.push_str(&format!(
-                "  {} {}  {model:<10} ${}/device·h  lasts {}  {name}\n",
-                if place == 0 { "→" } else { " " },
-                candidate.offer,
-                words::show_amount(candidate.per_device_hour.0),
-                words::show_duration(Millis::from_millis(candidate.lasts_ms)),
-            ));
+            push_line(
+                &mut text,
+                &format!(
+                    "  {} {}  {model:<10} ${}/device·h  lasts {}  {name}",
+                    if place == 0 { "→" } else { " " },
+                    candidate.offer,
+                    words::show_amount(candidate.per_device_hour.0),
+                    words::show_duration(Millis::from_millis(candidate.lasts_ms)),
+                ),
+            );
         }
         return text;
     }
     for line in funnel(plan) {
-        text.push_str(&format!("{line}\n"));
+        push_line(&mut text, &line);
     }
     for relaxation in &plan.relaxations {
-        text.push_str(&format!(
-            "would match: {} ({} offers)\n",
-            relaxation.text, relaxation.offers
-        ));
+        push_line(
+            &mut text,
+            &format!(
+                "would match: {} ({} offers)",
+                relaxation.text, relaxation.offers
+            ),
+        );
     }
     text
 }
@@ -82,6 +89,10 @@ pub(crate) fn no_match(plan: &ExplanationView) -> Failure {
 }
 
 /// Returns an event's data in words.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one arm an event, all straight lines"
+)]
 pub(crate) fn event(event: &EventView) -> String {
     use api::view::text::Text as _;
     match &event.kind {

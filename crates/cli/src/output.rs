@@ -9,10 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::error::{Failure, Result};
-use crate::table::Table;
-
-/// Columns assumed where the width is not known: what most readers and wide terminals show without wrapping.
-const WIDTH_DEFAULT: usize = 100;
+use crate::table::{Table, push_line};
 
 /// What standard output gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -88,6 +85,10 @@ pub(crate) struct Surroundings {
 
 /// Prints.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one independent fact for each"
+)]
 pub(crate) struct Output {
     format: Format,
     quiet: bool,
@@ -138,7 +139,8 @@ impl Output {
             color_err: colored(err_tty),
             live: err_tty && !around.dumb && !settings.no_progress,
             symbols: around.utf8,
-            width: width.map_or(WIDTH_DEFAULT, |(columns, _)| usize::from(columns.0)),
+            // A pipe has no width: nothing is lost in it.
+            width: width.map_or(usize::MAX, |(columns, _)| usize::from(columns.0)),
             err: Mutex::new(io::stderr()),
         }
     }
@@ -164,6 +166,7 @@ impl Output {
     }
 
     /// Tells whether somebody can be asked.
+    #[expect(clippy::unused_self, reason = "whoever asks holds the printer")]
     pub(crate) fn can_ask(&self) -> bool {
         io::stdin().is_terminal() && io::stderr().is_terminal()
     }
@@ -311,17 +314,20 @@ impl Output {
             self.paint(Style::Dim, &format!("[{}]", failure.code())),
         );
         for detail in failure.details() {
-            text.push_str(&format!("  {detail}\n"));
+            push_line(&mut text, &format!("  {detail}"));
         }
         if let Some(charged) = failure.charge() {
-            text.push_str(&format!("  charged: {charged}\n"));
+            push_line(&mut text, &format!("  charged: {charged}"));
         }
         let hints = failure.hints();
         if !hints.is_empty() {
             text.push('\n');
         }
         for hint in hints {
-            text.push_str(&format!("{} {hint}\n", self.paint(Style::Name, "hint:")));
+            push_line(
+                &mut text,
+                &format!("{} {hint}", self.paint(Style::Name, "hint:")),
+            );
         }
         text
     }

@@ -49,16 +49,17 @@ impl Session {
     pub(crate) async fn open(context: &Context) -> Result<Self> {
         let client = Client::new(context.endpoint()?)?;
         let status = client.status().await?;
-        if let Some(network) = context.network()? {
-            if network != status.network {
-                let what = format!(
-                    "{} serves {}, not {network}",
-                    client.endpoint(),
-                    status.network
-                );
-                return Err(Failure::new("wrong-network", what)
-                    .detail(format!("context: {}", context.name())));
-            }
+        if let Some(network) = context.network()?
+            && network != status.network
+        {
+            let what = format!(
+                "{} serves {}, not {network}",
+                client.endpoint(),
+                status.network
+            );
+            return Err(
+                Failure::new("wrong-network", what).detail(format!("context: {}", context.name()))
+            );
         }
         Ok(Self { client, status })
     }

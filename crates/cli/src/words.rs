@@ -199,7 +199,7 @@ pub(crate) fn show_size(bytes: u64) -> String {
     if bytes < GIB {
         return format!("{} MiB", bytes >> 20);
     }
-    let tenths = (u128::from(bytes) * 10 / u128::from(GIB)) as u64;
+    let tenths = u128::from(bytes) * 10 / u128::from(GIB);
     match tenths % 10 {
         0 => format!("{} GiB", tenths / 10),
         tenth => format!("{}.{tenth} GiB", tenths / 10),

@@ -148,7 +148,7 @@ fn history(context: &Context, args: &History) -> Result<u8> {
     })
 }
 
-fn table(postings: &[PostingView], own: AccountId) -> Table {
+pub(super) fn table(postings: &[PostingView], own: AccountId) -> Table {
     let mut table = Table::new(COLUMNS, "no movements yet");
     for posting in postings {
         let out = touches(&posting.from, own);

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::error::{Failure, Result, exit};
 use crate::output::Style;
 use crate::session::{Session, block_on};
+use crate::table::push_line;
 use crate::tail;
 use crate::words;
 
@@ -55,9 +56,12 @@ pub(crate) fn run(context: &Context, _args: &Args) -> Result<u8> {
         } else {
             Style::Bad
         });
-        text.push_str(&format!("{mark} {:18} {}\n", check.name, check.seen));
+        push_line(
+            &mut text,
+            &format!("{mark} {:18} {}", check.name, check.seen),
+        );
         if let (false, Some(hint)) = (check.passed, &check.hint) {
-            text.push_str(&format!("  {:18} {hint}\n", ""));
+            push_line(&mut text, &format!("  {:18} {hint}", ""));
         }
     }
     output.thing(&report, "doctor", &text)?;
@@ -116,9 +120,7 @@ fn tempfile_in(folder: &std::path::Path) -> std::io::Result<()> {
 
 fn disk(context: &Context) -> Check {
     let stat = nix::sys::statvfs::statvfs(&context.home);
-    let free = stat.map(|stat| {
-        u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size()))
-    });
+    let free = stat.map(|stat| stat.blocks_available().saturating_mul(stat.fragment_size()));
     match free {
         Ok(free) if free >= DISK_LOW => passed("disk", format!("{} free", words::show_size(free))),
         Ok(free) => failed(

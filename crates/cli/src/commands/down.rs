@@ -120,10 +120,10 @@ async fn settle(context: &Context, progress: &Progress) -> Result<()> {
     for job in stop::live(&session, &wallet).await? {
         progress.phase("leases", format!("ending {job}"));
         let ended = session.submit(&wallet, market::Tx::CancelJob { job }).await;
-        if let Err(failure) = ended {
-            if failure.code() != "job-ended" {
-                return Err(failure);
-            }
+        if let Err(failure) = ended
+            && failure.code() != "job-ended"
+        {
+            return Err(failure);
         }
         let view = session.client.job(&job.to_string()).await?;
         progress.done("job", &format!("{job} ended; charged {}", view.charged));

@@ -3,6 +3,7 @@
 use crate::app;
 use crate::context::{Context, VARIABLES};
 use crate::error::{CODES, Code, Failure, Result, exit, find, nearest};
+use crate::table::push_line;
 
 /// Explain a command, an error code or a topic
 ///
@@ -53,7 +54,7 @@ fn unknown(words: &[&str], names: &[String]) -> Failure {
     let candidates = names
         .iter()
         .map(String::as_str)
-        .chain(CODES.iter().map(|row| row.code));
+        .chain(CODES.iter().map(|row| row.name));
     let failure = Failure::new(
         "usage",
         format!("there is no help on {:?}", words.join(" ")),
@@ -65,31 +66,36 @@ fn unknown(words: &[&str], names: &[String]) -> Failure {
 }
 
 fn explain(row: &Code) -> String {
-    let mut text = format!("{}\n\n{}\n", row.code, row.meaning);
-    text.push_str(&format!(
-        "Exit code {}. Who can mend it: {}.\n\nWays out:\n",
-        row.exit,
-        row.mender.words()
-    ));
+    let mut text = format!("{}\n\n{}\n", row.name, row.meaning);
+    push_line(
+        &mut text,
+        &format!(
+            "Exit code {}. Who can mend it: {}.\n\nWays out:",
+            row.exit,
+            row.mender.words()
+        ),
+    );
     for way in row.ways {
-        text.push_str(&format!("  - {way}\n"));
+        push_line(&mut text, &format!("  - {way}"));
     }
     text
 }
 
 fn codes() -> String {
-    let width = CODES.iter().map(|row| row.code.len()).max().unwrap_or(0);
+    let width = CODES.iter().map(|row| row.name.len()).max().unwrap_or(0);
     CODES
         .iter()
-        .map(|row| format!("{:width$}  {:3}  {}\n", row.code, row.exit, row.meaning))
-        .collect()
+        .map(|row| format!("{:width$}  {:3}  {}\n", row.name, row.exit, row.meaning))
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 fn exit_codes() -> String {
-    let lines: String = exit::TABLE
+    let lines = exit::TABLE
         .iter()
         .map(|(code, meaning)| format!("{code:4}  {meaning}\n"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     format!("{lines}\nAn attached run returns the workload's own exit code.\n")
 }
 
@@ -99,10 +105,11 @@ fn variables() -> String {
         .map(|(name, _)| name.len())
         .max()
         .unwrap_or(0);
-    let lines: String = VARIABLES
+    let lines = VARIABLES
         .iter()
         .map(|(name, what)| format!("{name:width$}  {what}\n"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     format!(
         "{lines}\nNO_COLOR, CLICOLOR_FORCE and TERM=dumb are honoured. A flag wins over a variable.\n"
     )

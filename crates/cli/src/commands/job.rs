@@ -149,17 +149,37 @@ fn events(context: &Context, args: &Events) -> Result<u8> {
             },
         );
         let page = page.await?;
-        let mut table = Table::new(COLUMNS, "nothing happened yet");
-        for event in page
-            .items
-            .iter()
-            .filter(|event| args.money || !is_money(event))
-        {
-            table.row(event.seq.to_string(), cells(event));
-        }
-        context.output.list(&page, &page.items, &table)?;
+        let money = if args.money {
+            Money::Shown
+        } else {
+            Money::Hidden
+        };
+        context
+            .output
+            .list(&page, &page.items, &events_table(&page.items, money))?;
         Ok(exit::DONE)
     })
+}
+
+/// Whether movements of money are among the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Money {
+    /// They are.
+    Shown,
+    /// They are left out: what happened says what it cost.
+    Hidden,
+}
+
+/// Returns events as a table.
+pub(super) fn events_table(events: &[EventView], money: Money) -> Table {
+    let mut table = Table::new(COLUMNS, "nothing happened yet");
+    for event in events
+        .iter()
+        .filter(|event| money == Money::Shown || !is_money(event))
+    {
+        table.row(event.seq.to_string(), cells(event));
+    }
+    table
 }
 
 async fn follow(

@@ -73,19 +73,16 @@ fn tenant(context: &Context) -> Option<AccountId> {
 fn list(context: &Context, args: &List) -> Result<u8> {
     block_on(async {
         let session = Session::open(context).await?;
-        let jobs: Vec<JobId> = match &args.job {
-            Some(text) => vec![session.find_job(text, tenant(context)).await?],
-            None => {
-                let page = session
-                    .client
-                    .jobs(Some(&context.wallet()?.account()), None, None)
-                    .await?;
-                page.items
-                    .iter()
-                    .take(JOBS_LISTED)
-                    .map(|job| job.id)
-                    .collect()
-            }
+        let jobs: Vec<JobId> = if let Some(text) = &args.job {
+            vec![session.find_job(text, tenant(context)).await?]
+        } else {
+            let own = context.wallet()?.account();
+            let page = session.client.jobs(Some(&own), None, None).await?;
+            page.items
+                .iter()
+                .take(JOBS_LISTED)
+                .map(|job| job.id)
+                .collect()
         };
         let mut page = api::Page::only(Vec::new());
         for job in jobs {

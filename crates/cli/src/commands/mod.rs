@@ -97,3 +97,6 @@ fn tier(text: &str) -> Result<Tier, String> {
     Tier::from_text(text)
         .ok_or_else(|| format!("{text:?} is no tier; use spot, on-demand or reserved"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,9 @@ use crate::session::{Session, block_on};
 use crate::table::{Column, Keep, Table, number, text};
 use crate::words;
 
+/// Running jobs whose leases are looked at for their cost so far: a screenful, each a request.
+const RUNNING_COUNTED: usize = 50;
+
 /// List my jobs
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Examples:\n  tradewind ps\n  tradewind ps -a -o json")]
@@ -52,7 +55,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
                 .jobs(tenant.as_ref(), state, after.as_deref())
                 .await?)
         });
-        let page = page.await?;
+        let mut page = page.await?;
+        if !context.output.is_json() {
+            count_running(&session, &mut page.items).await?;
+        }
         context.output.list(
             &page,
             &page.items,
@@ -60,6 +66,18 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
         )?;
         Ok(exit::DONE)
     })
+}
+
+/// Adds to each running job what its lease has cost and run so far: the job itself counts leases that ended.
+async fn count_running(session: &Session, jobs: &mut [JobView]) -> Result<()> {
+    for job in jobs.iter_mut().take(RUNNING_COUNTED) {
+        if let Some(lease) = job.lease {
+            let lease = session.client.lease(&lease).await?;
+            job.charged.0 = job.charged.0.saturating_add(lease.charged.0);
+            job.ran_ms = job.ran_ms.saturating_add(lease.elapsed_ms);
+        }
+    }
+    Ok(())
 }
 
 /// Returns jobs as a table.

@@ -39,10 +39,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
             let view = session.client.job(&job.to_string()).await?;
             progress.done("job", &format!("{job}; follow it: tradewind logs -f {job}"));
             drop(progress);
-            if !context.output.is_json() {
-                context.output.line(&job.to_string());
-            } else {
+            if context.output.is_json() {
                 context.output.result(&view, &job.to_string())?;
+            } else {
+                context.output.line(&job.to_string());
             }
             return Ok(exit::DONE);
         }

@@ -6,7 +6,7 @@ use super::exit;
 #[derive(Debug)]
 pub(crate) struct Code {
     /// The code.
-    pub(crate) code: &'static str,
+    pub(crate) name: &'static str,
     /// The program's exit code.
     pub(crate) exit: u8,
     /// Who can mend it.
@@ -44,18 +44,18 @@ impl Mender {
 
 /// Returns the row of `code`.
 pub(crate) fn find(code: &str) -> Option<&'static Code> {
-    CODES.iter().find(|row| row.code == code)
+    CODES.iter().find(|row| row.name == code)
 }
 
 const fn row(
-    code: &'static str,
+    name: &'static str,
     exit: u8,
     mender: Mender,
     meaning: &'static str,
     ways: &'static [&'static str],
 ) -> Code {
     Code {
-        code,
+        name,
         exit,
         mender,
         meaning,

@@ -51,24 +51,24 @@ fn every_row_is_complete_and_alone() {
     let published: BTreeSet<u8> = exit::TABLE.iter().map(|(code, _)| *code).collect();
     let mut seen = BTreeSet::new();
     for row in CODES {
-        assert!(seen.insert(row.code), "{} stands twice", row.code);
-        assert!(!row.ways.is_empty(), "{} has no way out", row.code);
+        assert!(seen.insert(row.name), "{} stands twice", row.name);
+        assert!(!row.ways.is_empty(), "{} has no way out", row.name);
         assert!(
             published.contains(&row.exit) && row.exit != exit::DONE,
             "{}: exit {}",
-            row.code,
+            row.name,
             row.exit
         );
         assert!(
             row.meaning.ends_with('.'),
             "{}: a meaning is a sentence",
-            row.code
+            row.name
         );
         let plain = |text: &str| !text.ends_with('.') && text.starts_with(char::is_lowercase);
         assert!(
             row.ways.iter().all(|way| plain(way)),
             "{}: {:?}",
-            row.code,
+            row.name,
             row.ways
         );
     }

@@ -1,5 +1,10 @@
 //! The program as people run it: real processes, real containers, real HTTP, in a home folder of its own.
 
+#[cfg(test)]
+mod agent;
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
 mod demo;
+#[cfg(test)]
 mod world;

@@ -86,7 +86,8 @@ impl World {
         for label in ["a", "b"] {
             let root = self.home().join("providers").join(label).join("runtime");
             let name = runtime::Digest::of(root.as_os_str().as_encoded_bytes()).hex();
-            left.extend(cgroups(&format!("tradewind-{}", &name[..12])));
+            let short: String = name.chars().take(12).collect();
+            left.extend(cgroups(&format!("tradewind-{short}")));
         }
         left
     }

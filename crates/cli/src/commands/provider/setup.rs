@@ -276,9 +276,8 @@ impl Lender {
             .map(|stored| stored.port)
             .filter(|port| *port != 0);
         let port = match (args.port, kept_port) {
-            (0, Some(port)) => port,
             (0, None) => free_port().await?,
-            (port, _) => port,
+            (0, Some(port)) | (port, _) => port,
         };
         let old_name = before.as_ref().map(|stored| stored.name.clone());
         let name = args.name.as_ref().map(ToString::to_string).or(old_name);

@@ -108,21 +108,7 @@ impl Follow<'_> {
     async fn take(&self, state: &mut State, event: &EventView) -> Result<Option<Ended>> {
         match &event.kind {
             EventKindView::OrderOpened { closes_at, .. } => {
-                if let Some(why) = state.ended_because.take() {
-                    state
-                        .progress
-                        .note("again", &format!("after {why}: another machine takes it"));
-                }
-                state.opened_at = Some(event.time.0);
-                let window = closes_at.0.since(event.time.0);
-                let text = if window.is_zero() {
-                    "waiting for a machine".to_owned()
-                } else {
-                    format!("collecting for {}", words::show_duration(window))
-                };
-                state
-                    .progress
-                    .phase(if window.is_zero() { "lease" } else { "bids" }, text);
+                order_opened(state, event.time.0, closes_at.0);
             }
             EventKindView::BidPlaced { .. } => {
                 state.bids += 1;
@@ -136,9 +122,9 @@ impl Follow<'_> {
                 source,
                 ..
             } => {
-                self.awarded(
+                awarded(
                     state,
-                    event,
+                    event.time.0,
                     *lease,
                     &format!("{lease} on {machine} from {source}"),
                 );
@@ -181,22 +167,6 @@ impl Follow<'_> {
             _ => {}
         }
         Ok(None)
-    }
-
-    fn awarded(&self, state: &mut State, event: &EventView, lease: LeaseId, text: &str) {
-        if state.bids > 0 {
-            let after = state
-                .opened_at
-                .map_or(Millis::ZERO, |opened| event.time.0.since(opened));
-            let line = format!("{} in {}", state.bids, words::show_duration(after));
-            state.progress.done("bids", &line);
-        }
-        state.bids = 0;
-        state.awarded_at = Some(event.time.0);
-        state.progress.done("lease", text);
-        state
-            .progress
-            .phase("start", format!("{lease} fetches the image and starts"));
     }
 
     /// Begins to read a lease's output, beside the events.
@@ -273,4 +243,36 @@ fn tell_phase(state: &State, lease: LeaseId, to: LeasePhase) {
                 .note("lease", &format!("{lease} is {}", to.to_text()));
         }
     }
+}
+
+fn order_opened(state: &mut State, at: Timestamp, closes_at: Timestamp) {
+    if let Some(why) = state.ended_because.take() {
+        state
+            .progress
+            .note("again", &format!("after {why}: another machine takes it"));
+    }
+    state.opened_at = Some(at);
+    let window = closes_at.since(at);
+    if window.is_zero() {
+        state.progress.phase("lease", "waiting for a machine");
+    } else {
+        let text = format!("collecting for {}", words::show_duration(window));
+        state.progress.phase("bids", text);
+    }
+}
+
+fn awarded(state: &mut State, at: Timestamp, lease: LeaseId, text: &str) {
+    if state.bids > 0 {
+        let after = state
+            .opened_at
+            .map_or(Millis::ZERO, |opened| at.since(opened));
+        let line = format!("{} in {}", state.bids, words::show_duration(after));
+        state.progress.done("bids", &line);
+    }
+    state.bids = 0;
+    state.awarded_at = Some(at);
+    state.progress.done("lease", text);
+    state
+        .progress
+        .phase("start", format!("{lease} fetches the image and starts"));
 }

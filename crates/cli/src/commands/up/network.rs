@@ -1,6 +1,7 @@
 //! Starting the parts in order, each only where it does not run; every step may be repeated.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,10 @@ use crate::wallet::Wallet;
 const PROVIDERS: [&str; 2] = ["a", "b"];
 /// Port of the gateway where none is given or known.
 const PORT_DEFAULT: u16 = 7070;
+/// Free space below which nothing is started: ledger, logs, two copies of an image and what jobs write.
+const ROOM_MIN: u64 = 512 << 20;
 /// For the node to load its state and answer; a big history on a slow disk takes a while.
-const NODE_DEADLINE: Duration = Duration::from_secs(60);
+const NODE_DEADLINE: Duration = Duration::from_mins(1);
 /// For a machine to beat and stand in the book.
 const PROVIDER_DEADLINE: Duration = Duration::from_secs(30);
 /// Between two looks at something that cannot be waited on.
@@ -48,6 +51,7 @@ pub(super) struct Network<'a> {
 impl Network<'_> {
     /// Starts what does not run, and returns what runs containers.
     pub(super) async fn start(mut self) -> Result<RuntimeKind> {
+        require_room(&self.context.home)?;
         let treasurer = Wallet::open_or_create(&node::treasurer_file(self.context))?;
         let demo_file = self.context.keys().join("demo.key");
         let demo = Wallet::open_or_create(&demo_file)?;
@@ -114,7 +118,7 @@ impl Network<'_> {
                     return Ok(status);
                 }
                 Ok(_) | Err(_) if begun.elapsed() < NODE_DEADLINE => {
-                    tokio::time::sleep(LOOK_EVERY).await
+                    tokio::time::sleep(LOOK_EVERY).await;
                 }
                 Ok(status) => {
                     let why = status.not_ready.unwrap_or_default();
@@ -145,14 +149,13 @@ impl Network<'_> {
         let told = self
             .port
             .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        if let (true, Some(told), Some(stored)) = (running, told, stored) {
-            if told != stored {
-                return Err(Failure::new(
-                    "home-busy",
-                    format!("the node listens at {stored} already"),
-                )
-                .hint("stop it first: tradewind down"));
-            }
+        if let (true, Some(told), Some(stored)) = (running, told, stored)
+            && told != stored
+        {
+            return Err(
+                Failure::new("home-busy", format!("the node listens at {stored} already"))
+                    .hint("stop it first: tradewind down"),
+            );
         }
         Ok(told
             .or(stored)
@@ -175,9 +178,16 @@ impl Network<'_> {
             None => self
                 .progress
                 .done("runtime", "embedded: containers with limits and isolation"),
-            Some(why) => self
-                .progress
-                .note("runtime", &format!("process: {PROCESS_LOSS} ({why})")),
+            Some(_) if !nix::unistd::geteuid().is_root() => {
+                self.progress
+                    .note("runtime", &format!("process: {PROCESS_LOSS}"));
+            }
+            Some(why) => {
+                self.progress.note(
+                    "runtime",
+                    &format!("process, because {why}: {PROCESS_LOSS}"),
+                );
+            }
         }
         Ok(kind)
     }
@@ -341,6 +351,30 @@ fn words(context: &Context, command: &[&str]) -> Vec<String> {
 fn network_name() -> String {
     let random: [u8; 5] = rand::random();
     format!("local-{}", market::ids::to_base32(&random))
+}
+
+/// Fails early, with a clear word, where the ledger would soon fail without one.
+fn require_room(home: &Path) -> Result<()> {
+    let stat = nix::sys::statvfs::statvfs(home).map_err(|error| {
+        Failure::new(
+            "io",
+            format!("could not look at the disk of {}", home.display()),
+        )
+        .causes(&error)
+    })?;
+    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    if free >= ROOM_MIN {
+        return Ok(());
+    }
+    let what = format!(
+        "{} has {} free",
+        home.display(),
+        crate::words::show_size(free)
+    );
+    Err(Failure::new("disk-full", what).detail(format!(
+        "a network wants {}",
+        crate::words::show_size(ROOM_MIN)
+    )))
 }
 
 fn require_free(listen: SocketAddr) -> Result<()> {

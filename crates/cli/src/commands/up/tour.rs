@@ -116,6 +116,8 @@ fn command_words(kind: RuntimeKind, image: &str) -> Vec<String> {
         "10m",
         "--budget",
         BUDGET,
+        "--disk",
+        "100M",
         "-y",
     ];
     if kind == RuntimeKind::Process {

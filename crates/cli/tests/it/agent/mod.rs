@@ -1,0 +1,374 @@
+//! The agent against a real node, gateway and keeper: whole leases, and what goes wrong in them. Workloads are in memory.
+
+mod world;
+
+use std::time::Duration;
+
+use agent::{Bidder, pricing::Policy, run_bidder};
+use api::{LeaseStateView, LeaseView};
+use market::{BasisPoints, Grant, Millis, PublicKey, Rate, Rights, Tx};
+use net::{
+    BindOptions, Endpoint, Peer, Services,
+    logs::{LogClient, LogEvent, LogOffsets, LogQuery, LogStreams},
+};
+use runtime::{Blame, Fault, LogStream, Operation, Runtime as _, Status};
+
+use world::{Agent, World, container, key, network, now, owner, tenant, until};
+
+/// What is charged may differ from what was measured by this much.
+const CHARGE_TOLERANCE_MS: u64 = 100;
+
+fn charged(lease: &LeaseView) -> (u64, u64) {
+    let LeaseStateView::Ended {
+        ready_at,
+        ended_at,
+        bill,
+        ..
+    } = &lease.state
+    else {
+        panic!("{lease:?}");
+    };
+    (
+        bill.elapsed_ms,
+        ended_at.0.since(ready_at.unwrap().0).millis(),
+    )
+}
+
+async fn scene() -> (World, Agent) {
+    let world = World::start().await;
+    let agent = world.agent().await;
+    (world, agent)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_runs_once_is_charged_as_measured_and_leaves_nothing() {
+    let (world, agent) = scene().await;
+    let job = world.open_job(|_| {}).await;
+    let lease = world.running(job).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let Status::Running { started_at_ms } = world.fake.status(&container(lease.id)).await.unwrap()
+    else {
+        panic!("it does not run");
+    };
+    world.fake.exit(&container(lease.id), 0);
+    let ended_at_ms = now().unix_millis();
+    let (reason, ended) = world.ended(job).await;
+    let (charged, _) = charged(&ended);
+    assert_eq!(reason, "completed");
+    assert!(
+        charged.abs_diff(ended_at_ms - started_at_ms) <= CHARGE_TOLERANCE_MS,
+        "{charged}"
+    );
+    assert_eq!(world.fake.starts(&container(lease.id)), 1);
+    world.cleared().await;
+    let on_disk = world.agent_bytes();
+    assert!(
+        !on_disk.windows(9).any(|w| w == b"hush-hush"),
+        "a secret is on the agent's disk"
+    );
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_again_changes_nothing() {
+    let world = World::start().await;
+    let again = world.set_up(&Policy::default()).await;
+    assert_eq!((again.machine, again.changed), (world.machine, vec![]));
+    let mut dearer = Policy::default();
+    dearer.prices.per_device_hour = Rate::from_micros_per_hour(300_000);
+    let changed = world.set_up(&dearer).await.changed;
+    assert_eq!(
+        changed.len(),
+        2,
+        "one offer withdrawn, one placed: {changed:?}"
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_dies_in_mid_lease_takes_it_up_again() {
+    let (world, agent) = scene().await;
+    let job = world.open_job(|_| {}).await;
+    let lease = world.running(job).await;
+    agent.crash().await;
+    // It ends while nobody looks: the shim's instants count, not the agent's.
+    let gone = world.open_job(|_| {}).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let agent = world.spawn_agent();
+    let second = world.running(gone).await;
+    agent.crash().await;
+    let exited_at = now().unix_millis();
+    world.fake.exit(&container(second.id), 3);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let agent = world.agent().await;
+    let (reason, ended) = world.ended(gone).await;
+    let LeaseStateView::Ended { ended_at, .. } = ended.state else {
+        panic!()
+    };
+    assert_eq!(reason, "failed");
+    assert!(ended_at.0.unix_millis().abs_diff(exited_at) <= CHARGE_TOLERANCE_MS);
+    assert!(matches!(
+        world.running(job).await.state,
+        LeaseStateView::Running { .. }
+    ));
+    world.fake.exit(&container(lease.id), 0);
+    assert_eq!(world.ended(job).await.0, "completed");
+    for lease in [lease.id, second.id] {
+        assert_eq!(world.fake.starts(&container(lease)), 1);
+    }
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_stops_nothing_and_its_beats_are_made_good() {
+    let (mut world, agent) = scene().await;
+    let job = world.open_job(|_| {}).await;
+    let lease = world.running(job).await;
+    world.cut().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let during = world.fake.status(&container(lease.id)).await.unwrap();
+    assert!(matches!(during, Status::Running { .. }), "{during:?}");
+    world.mend().await;
+    // Suspect or not meanwhile: it comes back, and the outage is paid for.
+    let good = until("a good beat after the outage", async || {
+        let lease = world.client.lease(&lease.id).await.ok()?;
+        let run = *lease.state.run()?;
+        let running = matches!(lease.state, LeaseStateView::Running { .. });
+        (running && now().since(run.good_until.0) < Millis::from_millis(1_000)).then_some(run)
+    })
+    .await;
+    // The last beat of the outage is up to one interval older than its end.
+    assert!(good.good_until.0.since(good.ready_at.0) >= Millis::from_millis(2_500));
+    world.fake.exit(&container(lease.id), 0);
+    let (reason, ended) = world.ended(job).await;
+    let (charged, measured) = charged(&ended);
+    assert_eq!(
+        (reason.as_str(), world.fake.starts(&container(lease.id))),
+        ("completed", 1)
+    );
+    assert!(
+        charged >= 3_000 && charged.abs_diff(measured) <= CHARGE_TOLERANCE_MS,
+        "{charged} {measured}"
+    );
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_is_kept_to_the_millisecond() {
+    let (world, agent) = scene().await;
+    let job = world
+        .open_job(|spec| spec.duration_max = Millis::from_millis(1_500))
+        .await;
+    let (reason, ended) = world.ended(job).await;
+    assert_eq!(
+        (reason.as_str(), charged(&ended).0),
+        ("duration-reached", 1_500)
+    );
+    world.cleared().await;
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_falls_into_an_outage_ends_the_workload_in_time() {
+    let (mut world, agent) = scene().await;
+    let job = world
+        .open_job(|spec| spec.duration_max = Millis::from_millis(1_500))
+        .await;
+    let lease = world.running(job).await;
+    world.cut().await;
+    let ran_ms = until("stopped by itself", async || {
+        match world.fake.status(&container(lease.id)).await.unwrap() {
+            Status::Exited(exit) => Some(exit.ended_at_ms - exit.started_at_ms),
+            _ => None,
+        }
+    })
+    .await;
+    assert!((1_500..1_700).contains(&ran_ms), "{ran_ms}");
+    world.mend().await;
+    let (reason, ended) = world.ended(job).await;
+    // The ledger went on without the machine: it pays for what it heard of, and never for more than the limit.
+    assert_eq!(reason, "duration-reached");
+    assert!(charged(&ended).0 <= 1_500, "{ended:?}");
+    world.cleared().await;
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_is_stopped_and_cleared_away() {
+    let (world, agent) = scene().await;
+    let job = world.open_job(|_| {}).await;
+    let lease = world.running(job).await;
+    world
+        .fake
+        .write(&container(lease.id), LogStream::Stdout, b"half\n");
+    world.send(&tenant(), Tx::CancelJob { job }).await;
+    assert_eq!(world.ended(job).await.0, "cancelled");
+    world.cleared().await;
+    assert_eq!(world.fake.starts(&container(lease.id)), 1);
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blame_decides_the_reason_and_what_passes_is_tried_again() {
+    let (world, agent) = scene().await;
+    let table = [
+        (Operation::Prepare, Blame::Tenant, "image-error"),
+        (Operation::Prepare, Blame::Provider, "provider-lost"),
+    ];
+    for (operation, blame, reason) in table {
+        world.fake.put_fault(operation, Fault::Fails(blame));
+        let job = world.open_job(|_| {}).await;
+        assert_eq!(world.ended(job).await.0, reason, "{blame:?}");
+        if blame == Blame::Provider {
+            // The tenant's fault ends the job; the provider's has it wait for another machine.
+            world.send(&tenant(), Tx::CancelJob { job }).await;
+        }
+    }
+    world.cleared().await;
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passing_faults_of_every_step_do_not_start_it_twice() {
+    let (world, agent) = scene().await;
+    let steps = [
+        Operation::Prepare,
+        Operation::Create,
+        Operation::Start,
+        Operation::Status,
+    ];
+    for operation in steps {
+        for fault in [
+            Fault::Fails(Blame::Transient),
+            Fault::FailsAfter(Blame::Transient),
+        ] {
+            world.fake.put_fault(operation, fault);
+            let job = world.open_job(|_| {}).await;
+            let lease = world.running(job).await;
+            assert_eq!(
+                world.fake.starts(&container(lease.id)),
+                1,
+                "{operation:?} {fault:?}"
+            );
+            for end in [Operation::Stop, Operation::Remove] {
+                world.fake.put_fault(end, fault);
+            }
+            world.send(&tenant(), Tx::CancelJob { job }).await;
+            world.cleared().await;
+        }
+    }
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_workload_is_reported_and_not_started_again() {
+    let (world, agent) = scene().await;
+    let job = world.open_job(|_| {}).await;
+    let lease = world.running(job).await;
+    world.fake.lose(&container(lease.id));
+    assert_eq!(world.ended(job).await.0, "provider-lost");
+    world.cleared().await;
+    assert_eq!(world.fake.starts(&container(lease.id)), 1);
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_for_the_tenant_alone_and_outlive_the_container() {
+    let (world, agent) = scene().await;
+    let job = world.open_job(|_| {}).await;
+    let lease = world.running(job).await;
+    world
+        .fake
+        .write(&container(lease.id), LogStream::Stdout, b"hello\n");
+    world.fake.exit(&container(lease.id), 0);
+    world.ended(job).await;
+    world.cleared().await;
+    let machine = world.client.machine(&world.machine).await.unwrap();
+    let peer = Peer::from_hints(machine.endpoint_key, &machine.dial);
+    assert_eq!(
+        read(&peer, &lease, &tenant()).await,
+        Ok(b"hello\n".to_vec())
+    );
+    assert!(read(&peer, &lease, &key(77)).await.is_err());
+    assert!(read(&peer, &lease, &owner()).await.is_err());
+    agent.stop().await;
+    world.stop().await;
+}
+
+/// Reads a lease's output with a grant that `signer` signs.
+async fn read(
+    peer: &Peer,
+    lease: &LeaseView,
+    signer: &ed25519_dalek::SigningKey,
+) -> Result<Vec<u8>, String> {
+    let dialler = key(60);
+    let endpoint = Endpoint::bind(&dialler, BindOptions::loopback(), Services::none())
+        .await
+        .unwrap();
+    let grant = Grant {
+        lease: lease.id,
+        endpoint: PublicKey::of(&dialler),
+        rights: Rights::LOGS,
+        expires_at: now().after(Millis::from_secs(60)),
+    };
+    let query = LogQuery {
+        lease: lease.id,
+        streams: LogStreams::Both,
+        from: LogOffsets::default(),
+        follow: true,
+    };
+    let mut bytes = Vec::new();
+    let mut client = LogClient::new(
+        &endpoint,
+        peer.clone(),
+        grant.sign(&network(), signer),
+        query,
+    );
+    let result = loop {
+        match client.next().await {
+            Ok(LogEvent::Piece(piece)) => bytes.extend_from_slice(&piece.bytes),
+            Ok(LogEvent::End(_)) => break Ok(bytes),
+            Err(error) => break Err(format!("{error:?}")),
+        }
+    };
+    endpoint.close().await;
+    result
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_with_a_window_is_won_below_the_ask() {
+    let (world, agent) = scene().await;
+    let bidder = Bidder {
+        client: world.client.clone(),
+        key: owner(),
+        machine: world.machine,
+        policy: Policy {
+            floor: Rate::from_micros_per_hour(50_000),
+            undercut: Some(BasisPoints::from_bps(1_000)),
+            ..Policy::default()
+        },
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let bidding = tokio::spawn(run_bidder(bidder, async { drop(stopped.await) }));
+    // The bidder hears only what opens after it began to listen.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let job = world
+        .open_job(|spec| spec.window = Millis::from_millis(1_500))
+        .await;
+    let lease = world.running(job).await;
+    assert!(lease.source.starts_with("bid_"), "{}", lease.source);
+    assert_eq!(lease.prices.per_device_hour.0.micros(), 90_000);
+    stop.send(()).unwrap();
+    bidding.await.unwrap().unwrap();
+    agent.stop().await;
+    world.stop().await;
+}
