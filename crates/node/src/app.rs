@@ -20,6 +20,7 @@ use crate::{
     beacon::Beacon,
     chain::{Block, StateCommitment, events_root, tx_root},
     executor::{Executed, Executor, Position},
+    history::FinalBlock,
     ledger::Ledger,
     pace::Pace,
     state::{self, Databases, Merkleized, Unmerkleized},
@@ -40,7 +41,7 @@ impl<E: Spawner + StorageContext> Application<E> for App {
     type Context = Context<Digest, Validator>;
     type Block = Block;
     type Databases = Databases<E>;
-    type Captured = ();
+    type Captured = (Arc<Executed>, Arc<FinalBlock>);
     type Provider = ();
     type Input = ();
 
@@ -133,27 +134,30 @@ impl<E: Spawner + StorageContext> Application<E> for App {
     async fn capture(
         &mut self,
         _: (E, Self::Context),
-        _: &Block,
+        block: &Block,
         _: &Merkleized<E>,
         _: <Self::Databases as DatabaseSet<E>>::Readers,
-    ) {
-    }
-
-    async fn finalized(
-        &mut self,
-        _: (E, Self::Context),
-        block: &Block,
-        (): (),
-        _: <Self::Databases as DatabaseSet<E>>::Readers,
-    ) {
+    ) -> Self::Captured {
         let digest = block.digest();
         let executed = self
             .executor
             .finalize(digest)
             .await
             .expect("a finalized block was executed before");
+        // Before the state: a block that the store has is not delivered again after a crash.
+        let block = self.ledger.record(&executed, digest).await;
+        (executed, block)
+    }
+
+    async fn finalized(
+        &mut self,
+        _: (E, Self::Context),
+        block: &Block,
+        (executed, followed): Self::Captured,
+        _: <Self::Databases as DatabaseSet<E>>::Readers,
+    ) {
         self.beacon.forget_before(block.header.context.round);
-        self.ledger.follow(&executed, digest).await;
+        self.ledger.follow(&executed, followed);
     }
 }
 

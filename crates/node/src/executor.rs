@@ -277,6 +277,7 @@ impl Chain {
         self.pool
             .pick(
                 ctx.height.number(),
+                ctx.time,
                 (BLOCK_TXS_MAX, BODY_BYTES_MAX),
                 |key| {
                     market

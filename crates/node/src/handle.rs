@@ -7,8 +7,8 @@ use std::{
 };
 
 use market::{
-    BadSignature, Event, Inadmissible, Market, NetworkName, PublicKey, RecordKey, SignedTx,
-    Timestamp,
+    BadSignature, Event, Inadmissible, KeyRole, Market, NetworkName, PublicKey, RecordKey,
+    SignedTx, Timestamp,
     codec::{TX_BYTES_MAX, TxId},
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::{
     history::{Filter, FinalBlock, HistoryError, Included, PAGE_MAX},
     ledger::{Fate, Head, Ledger},
-    pool::PoolFull,
+    pool::{Lane, PoolFull},
     proofs::{ProofError, ProofRequest, Reply},
 };
 
@@ -179,7 +179,12 @@ impl Handle {
         if expires_at < now || expires_at.unix_millis() > expiry_max {
             return Err(SubmitError::Expiry);
         }
-        let expected = self.final_nonce(&tx.body.signer, now)?;
+        let admission = self.read(|market| market.admissible(&tx.body.signer, now))?;
+        let expected = admission.next_nonce;
+        let lane = match admission.role {
+            KeyRole::Machine(_) => Lane::Machine,
+            _ => Lane::Common,
+        };
         if tx.body.nonce < expected {
             return match self.tx(&id).await? {
                 Some(_) => Ok(id),
@@ -195,7 +200,9 @@ impl Handle {
         if self.ended.borrow().is_some() {
             return Err(SubmitError::Stopping);
         }
-        self.ledger.pool().insert(tx, id, bytes.len(), expected)?;
+        self.ledger
+            .pool()
+            .insert(tx, id, bytes.len(), expected, lane)?;
         Ok(id)
     }
 
@@ -206,11 +213,12 @@ impl Handle {
     pub async fn receipt(&self, id: &TxId, within: Duration) -> Result<Included, WaitError> {
         let fate = self.ledger.await_fate(*id).ok_or(WaitError::TooMany)?;
         if let Some(included) = self.tx(id).await? {
-            return Ok(included);
+            return self.followed(included, within).await;
         }
         if !self.ledger.pool().contains(id) {
             // It may have become final between the two looks.
-            return self.tx(id).await?.ok_or(WaitError::Unknown);
+            let included = self.tx(id).await?.ok_or(WaitError::Unknown)?;
+            return self.followed(included, within).await;
         }
         let mut ended = self.ended.clone();
         tokio::select! {
@@ -219,6 +227,20 @@ impl Handle {
                 Ok(Ok(Fate::Included(included))) => Ok(included),
                 Ok(Ok(Fate::Dropped)) => Err(WaitError::Dropped),
                 Ok(Err(_)) => Err(WaitError::Stopping),
+            },
+            _ = ended.wait_for(Option::is_some) => Err(WaitError::Stopping),
+        }
+    }
+
+    /// Waits until what is in the history already can be read in the state, which follows it.
+    async fn followed(&self, included: Included, within: Duration) -> Result<Included, WaitError> {
+        let (mut head, mut ended) = (self.head(), self.ended.clone());
+        let follows = head.wait_for(|head| head.height >= included.height);
+        tokio::select! {
+            follows = tokio::time::timeout(within, follows) => match follows {
+                Err(_) => Err(WaitError::NotYet),
+                Ok(Err(_)) => Err(WaitError::Stopping),
+                Ok(Ok(_)) => Ok(included),
             },
             _ = ended.wait_for(Option::is_some) => Err(WaitError::Stopping),
         }
@@ -285,8 +307,17 @@ impl Handle {
         after: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<Event>, Option<u64>), HistoryError> {
+        // The history is ahead of the readable state for an instant; who hears of an event shall find what it says.
+        let head = self.ledger.head().borrow().height;
         let history = self.ledger.history().clone();
-        blocking(move || history.events(&filter, after, limit)).await
+        let page = blocking(move || history.events(&filter, after, limit)).await?;
+        let (mut events, mut at) = page;
+        let ahead = events.iter().position(|e| e.height.number() > head);
+        if let Some(ahead) = ahead {
+            at = events.get(ahead).and_then(|event| event.seq.checked_sub(1));
+            events.truncate(ahead);
+        }
+        Ok((events, at))
     }
 
     /// Follows events after number `after` (all for `None`): what was first, then what comes.

@@ -1,8 +1,8 @@
 //! The queryable past: what final blocks said, projected into SQLite.
 //!
 //! The ledger's state does not need it; it can be made again from the blocks. One thread writes, one block a
-//! transaction, durable before the block counts as followed; so after any crash the engine repeats what is missing
-//! here, and a block that is here already is skipped. Queries read beside it through their own connections.
+//! transaction, durable before the store takes the block: so after any crash the history is as far as the state or
+//! ahead, and a block that is here already when it is repeated is skipped. Queries read beside it through their own connections.
 
 use std::{
     path::Path,

@@ -139,17 +139,22 @@ impl Ledger {
         Some(receiver)
     }
 
-    /// Follows one final block: history first, then the readable state, then everyone who waits.
+    /// Writes one final block to the history, unless it is there; returns it once it is durable.
     ///
     /// # Panics
-    /// When the history cannot be written: the block must not count as followed then, so the engine stops.
-    pub(crate) async fn follow(&self, executed: &Executed, digest: Digest) {
+    /// When the history cannot be written: the block must not reach the store then, so the engine stops.
+    pub(crate) async fn record(&self, executed: &Executed, digest: Digest) -> Arc<FinalBlock> {
         let block = Arc::new(final_block(executed, digest));
         self.shared
             .history
             .append(Arc::clone(&block))
             .await
             .expect("a final block can be written to the history");
+        block
+    }
+
+    /// Follows one final block that is in the history: the readable state first, then everyone who waits.
+    pub(crate) fn follow(&self, executed: &Executed, block: Arc<FinalBlock>) {
         self.absorb(executed);
         let ids = executed.outcome.receipts.iter().map(|receipt| receipt.tx);
         let included = executed.txs.iter().zip(ids);

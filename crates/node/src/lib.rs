@@ -18,7 +18,7 @@
 //! - ours: `pool`, `executor`, `ledger`, `history`, `folder`
 //!
 //! # What a crash leaves
-//! A block counts as followed once its state and its history are durable; until then the engine delivers it again. So a
+//! A block is in the history before it is in the store, and is delivered again until it is durable in the store. So a
 //! process that is killed at any instant loses no final transaction and applies none twice. What waited in the pool is
 //! lost; whoever submitted it sees no receipt and submits it again, which its nonce makes safe.
 

@@ -2,8 +2,10 @@
 //!
 //! A transaction enters once its signature and its signer were checked; it leaves when a block with it, or with another
 //! of the same nonce, is final, or when it expires. Waiting costs memory, so everything is bounded: in all
-//! ([`TXS_MAX`], [`BYTES_MAX`]) and per key ([`PER_KEY_MAX`]). The pool is a lock and not a task: admission is a few map
-//! operations, and no one awaits under the lock.
+//! ([`TXS_MAX`], [`BYTES_MAX`]) and per key ([`PER_KEY_MAX`], [`KEY_BYTES_MAX`]); those that wait behind a missing nonce are
+//! few per key ([`GAPPED_MAX`]) and the first to go when the pool is full. A part is kept for machines: whatever the
+//! others send, beats get in. The pool is a lock and not a task: admission is a few map operations, and no one awaits
+//! under the lock.
 
 use std::{
     cmp::Reverse,
@@ -20,6 +22,12 @@ pub(crate) const TXS_MAX: usize = 50_000;
 pub(crate) const BYTES_MAX: usize = 64 << 20;
 /// Most transactions of one key: no key can fill the pool alone, and a batch of beats or a bulk import still fits.
 pub(crate) const PER_KEY_MAX: usize = 2_048;
+/// Most bytes of one key: four of the longest transactions.
+pub(crate) const KEY_BYTES_MAX: usize = 256 * 1024;
+/// Most transactions of one key behind a missing nonce: enough for what overtakes each other on the way.
+pub(crate) const GAPPED_MAX: usize = 16;
+/// Most transactions and bytes that are not from machines: a quarter of the pool is theirs.
+const COMMON_MAX: (usize, usize) = (TXS_MAX / 4 * 3, BYTES_MAX / 4 * 3);
 
 /// Looking for expired ones walks the pool; doing so for each of a hundred blocks a second would be waste.
 const EXPIRY_INTERVAL: Millis = Millis::from_secs(1);
@@ -38,11 +46,21 @@ pub enum PoolFull {
     NonceTaken,
 }
 
+/// Whose a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// A machine's.
+    Machine,
+    /// Anyone else's.
+    Common,
+}
+
 #[derive(Debug)]
 struct Entry {
     tx: Arc<SignedTx>,
     id: TxId,
     bytes: usize,
+    lane: Lane,
     arrival: u64,
     /// The block it was put into, until that block is final or abandoned.
     proposed_at: Option<u64>,
@@ -52,7 +70,11 @@ struct Entry {
 struct Inner {
     keys: BTreeMap<PublicKey, Queue>,
     ids: HashMap<TxId, (PublicKey, u64)>,
-    bytes: usize,
+    all: Size,
+    /// Of these, what is not from machines.
+    common: Size,
+    /// Whether some may wait behind a missing nonce.
+    gapped: bool,
     arrivals: u64,
     /// Block time of the last look for expired ones.
     expired_at: Timestamp,
@@ -62,10 +84,24 @@ struct Inner {
     proposed: BTreeMap<u64, Vec<(PublicKey, u64)>>,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    txs: usize,
+    bytes: usize,
+}
+
+impl Size {
+    /// Returns whether one more of `bytes` stays within these bounds.
+    const fn takes(self, bytes: usize, (txs_max, bytes_max): (usize, usize)) -> bool {
+        self.txs < txs_max && self.bytes.saturating_add(bytes) <= bytes_max
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     /// The nonce that the next block can take.
     next: u64,
+    bytes: usize,
     waiting: BTreeMap<u64, Entry>,
 }
 
@@ -87,36 +123,51 @@ impl Pool {
         id: TxId,
         bytes: usize,
         next: u64,
+        lane: Lane,
     ) -> Result<(), PoolFull> {
         let mut inner = self.lock();
         if inner.ids.contains_key(&id) {
             return Ok(());
         }
-        if inner.ids.len() >= TXS_MAX || inner.bytes.saturating_add(bytes) > BYTES_MAX {
-            return Err(PoolFull::Pool);
-        }
         let (key, nonce) = (tx.body.signer, tx.body.nonce);
         let queue = inner.keys.get(&key);
         let waiting = queue.map_or(0, |queue| queue.waiting.len());
         let horizon = next.saturating_add(u64::try_from(PER_KEY_MAX).unwrap_or(u64::MAX));
-        if waiting >= PER_KEY_MAX || nonce >= horizon {
+        let held = queue.map_or(0, |queue| queue.bytes);
+        if waiting >= PER_KEY_MAX || nonce >= horizon || held.saturating_add(bytes) > KEY_BYTES_MAX
+        {
             return Err(PoolFull::Key);
         }
         if queue.is_some_and(|queue| queue.waiting.contains_key(&nonce)) {
             return Err(PoolFull::NonceTaken);
         }
+        let missing = queue.map_or(next, |queue| queue.first_missing(next));
+        let gapped = nonce > missing;
+        if gapped && queue.is_some_and(|queue| queue.waiting.range(missing..).count() >= GAPPED_MAX)
+        {
+            return Err(PoolFull::Key);
+        }
+        if !inner.has_room(bytes, lane) && !gapped {
+            inner.evict_gapped();
+        }
+        if !inner.has_room(bytes, lane) {
+            return Err(PoolFull::Pool);
+        }
+        inner.gapped |= gapped;
         inner.arrivals += 1;
         let entry = Entry {
             tx: Arc::new(tx),
             id,
             bytes,
+            lane,
             arrival: inner.arrivals,
             proposed_at: None,
         };
-        inner.bytes += bytes;
+        inner.grow(bytes, lane);
         inner.ids.insert(id, (key, nonce));
         let queue = inner.keys.entry(key).or_default();
         queue.next = queue.next.max(next);
+        queue.bytes += bytes;
         queue.waiting.insert(nonce, entry);
         let ready = queue.ready();
         drop(inner);
@@ -159,18 +210,21 @@ impl Pool {
         self.lock().ids.len()
     }
 
-    /// Picks transactions for a block: by arrival, each key's in nonce order from `next_of(key)` on without a gap.
+    /// Picks transactions for a block: by arrival, each key's in nonce order from `next_of(key)` on without a gap,
+    /// and up to one that expired before `time`.
     ///
     /// Blocks proposed at `height` or above were abandoned if they are not the parent's ancestors, which are below.
     pub(crate) fn pick(
         &self,
         height: u64,
+        time: Timestamp,
         (txs_max, bytes_max): (usize, usize),
         next_of: impl Fn(&PublicKey) -> Option<u64>,
     ) -> Vec<Arc<SignedTx>> {
         let mut inner = self.lock();
         inner.abandon_from(height);
         let mut heads = BinaryHeap::new();
+        let mut expired = Vec::new();
         for (key, queue) in &mut inner.keys {
             // The parent's state knows better than the pool what comes next; a key that may not send is no work.
             queue.next = next_of(key).unwrap_or(u64::MAX);
@@ -187,6 +241,10 @@ impl Pool {
             let Some(entry) = queue.waiting.get(&nonce) else {
                 continue;
             };
+            if entry.tx.body.expires_at < time {
+                expired.push(entry.id);
+                continue;
+            }
             if picked.len() >= txs_max || bytes + entry.bytes > bytes_max {
                 break;
             }
@@ -195,6 +253,11 @@ impl Pool {
             if let Some(after) = queue.waiting.get(&(nonce + 1)) {
                 heads.push(Reverse((after.arrival, key, nonce + 1)));
             }
+        }
+        // Left in the pool they would look like work for a block that cannot take them.
+        for id in expired {
+            inner.remove(&id);
+            inner.refused.push(id);
         }
         picked
     }
@@ -242,8 +305,9 @@ impl Pool {
                 queue.next = queue.next.max(next);
                 let later = queue.waiting.split_off(&next);
                 let superseded = std::mem::replace(&mut queue.waiting, later);
+                queue.bytes -= superseded.values().map(|entry| entry.bytes).sum::<usize>();
                 for entry in superseded.into_values() {
-                    inner.bytes -= entry.bytes;
+                    inner.shrink(&entry);
                     inner.ids.remove(&entry.id);
                     if entry.id != id {
                         dropped.push(entry.id);
@@ -274,9 +338,62 @@ impl Queue {
             .get(&self.next)
             .is_some_and(|entry| entry.proposed_at.is_none())
     }
+
+    /// Returns the first nonce from `next` on that does not wait.
+    fn first_missing(&self, next: u64) -> u64 {
+        let waiting = self.waiting.range(next..).map(|(nonce, _)| *nonce);
+        let follow = (next..).zip(waiting).take_while(|(want, got)| want == got);
+        follow.last().map_or(next, |(last, _)| last + 1)
+    }
 }
 
 impl Inner {
+    fn has_room(&self, bytes: usize, lane: Lane) -> bool {
+        self.all.takes(bytes, (TXS_MAX, BYTES_MAX))
+            && (lane == Lane::Machine || self.common.takes(bytes, COMMON_MAX))
+    }
+
+    const fn grow(&mut self, bytes: usize, lane: Lane) {
+        self.all.txs += 1;
+        self.all.bytes += bytes;
+        if matches!(lane, Lane::Common) {
+            self.common.txs += 1;
+            self.common.bytes += bytes;
+        }
+    }
+
+    const fn shrink(&mut self, entry: &Entry) {
+        self.all.txs -= 1;
+        self.all.bytes -= entry.bytes;
+        if matches!(entry.lane, Lane::Common) {
+            self.common.txs -= 1;
+            self.common.bytes -= entry.bytes;
+        }
+    }
+
+    /// Makes room: removes what no block could take next, because a nonce before it is missing or its key may not send.
+    fn evict_gapped(&mut self) {
+        if !std::mem::take(&mut self.gapped) {
+            return;
+        }
+        let mut gapped = Vec::new();
+        for queue in self.keys.values() {
+            let mut proposed = queue.waiting.values().filter(|e| e.proposed_at.is_some());
+            let after = proposed.next_back().map_or(0, |e| e.tx.body.nonce + 1);
+            let missing = match queue.next {
+                u64::MAX => 0,
+                next => queue.first_missing(next),
+            };
+            let first = missing.max(after);
+            gapped.extend(queue.waiting.range(first..).map(|(_, entry)| entry.id));
+        }
+        for id in gapped {
+            self.remove(&id);
+            self.refused.push(id);
+        }
+        self.gapped = false;
+    }
+
     fn remove(&mut self, id: &TxId) {
         let Some((key, nonce)) = self.ids.remove(id) else {
             return;
@@ -284,7 +401,10 @@ impl Inner {
         if let Some(queue) = self.keys.get_mut(&key)
             && let Some(entry) = queue.waiting.remove(&nonce)
         {
-            self.bytes -= entry.bytes;
+            queue.bytes -= entry.bytes;
+            // What followed it has a gap before it now.
+            self.gapped |= !queue.waiting.is_empty();
+            self.shrink(&entry);
         }
     }
 

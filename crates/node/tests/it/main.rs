@@ -10,5 +10,6 @@ mod crash;
 mod folder;
 mod light_client;
 mod measure;
+mod pool;
 mod solo;
 mod world;
