@@ -6,6 +6,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -173,7 +174,10 @@ pub(crate) async fn keep(
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(write(e)),
         _ => {}
     }
-    fs::create_dir_all(&half).map_err(write)?;
+    // What tenants print is theirs: nobody else on the host reads it.
+    let mut private = fs::DirBuilder::new();
+    private.recursive(true).mode(0o700);
+    private.create(&half).map_err(write)?;
     for stream in LogStream::BOTH {
         copy(runtime, lease, stream, &half).await?;
     }
@@ -274,6 +278,8 @@ fn read_kept(folder: &Path, stream: LogStream, offset: u64, max: usize) -> io::R
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use runtime::{ContainerSpec, Fake, Limits};
 
     use super::*;
@@ -296,6 +302,8 @@ mod tests {
         keep(&fake, lease, dir.path()).await.unwrap();
 
         let folder = dir.path().join(lease.to_string());
+        let mode = fs::metadata(&folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
         let (mut at, mut all, mut ended) = (0, Vec::new(), false);
         while !ended {
             let chunk = read_kept(&folder, LogStream::Stdout, at, 32_768).unwrap();

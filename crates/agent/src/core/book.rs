@@ -109,7 +109,8 @@ impl Record {
         }
     }
 
-    /// Notes that a step failed; a transient failure becomes the provider's after [`TRIES_MAX`].
+    /// Notes that a step failed; a transient failure becomes the provider's after [`TRIES_MAX`], or the tenant's where the
+    /// manifest cannot be had.
     pub fn step_failed(&mut self, step: Step, blame: Blame, now: Timestamp) {
         self.idle();
         self.failures = self.failures.saturating_add(1);
@@ -117,6 +118,8 @@ impl Record {
         let launching = matches!(step, Step::FetchManifest | Step::Prepare | Step::Start);
         let final_blame = match blame {
             Blame::Transient if self.failures <= TRIES_MAX => None,
+            // Whoever keeps the manifest was the tenant's choice, and a manifest that was never sent is the tenant's doing.
+            Blame::Transient if step == Step::FetchManifest => Some(Blame::Tenant),
             Blame::Transient => Some(Blame::Provider),
             blame => Some(blame),
         };

@@ -192,6 +192,10 @@ impl Case<'_> {
             self.end(plan, self.now, Outcome::Stopped);
             return;
         }
+        // Without the ledger nobody can say where the manifest is; failing to find it then proves nothing.
+        if self.freshness != Freshness::Fresh && !self.record.manifest {
+            return;
+        }
         if let Some(blame) = self.record.verdict {
             let outcome = match blame {
                 Blame::Tenant => Outcome::ImageError,

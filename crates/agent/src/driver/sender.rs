@@ -1,7 +1,7 @@
 //! Speaks to the ledger: beats and reports of the machine's key, one after the other.
 
 use api::{Code, MachineView};
-use market::{BeatBatch, LeaseId, MachineId, Tx};
+use market::{BeatBatch, LeaseId, MachineId, Outcome, Tx};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{state::Input, tell};
@@ -25,6 +25,8 @@ pub(super) enum Outgoing {
 pub(super) enum Sent {
     /// The ledger took it, or refused it for good: it is settled either way.
     Settled,
+    /// The ledger says that the limit has not come: the tenant added funds, and the workload was stopped too soon.
+    TooSoon,
     /// It may not have arrived.
     Unsent,
 }
@@ -69,6 +71,10 @@ async fn beats(submitter: &mut Submitter, machine: MachineId, batch: BeatBatch) 
             tracing::warn!(%error, "beats wait: no answer");
             BeatsSent::Unsent
         }
+        Err(error) if !speaks_of_the_chain(&error) => {
+            tracing::warn!(%error, "beats wait: refused for now");
+            BeatsSent::Unsent
+        }
         Err(error) => {
             // After a restart or a lost answer that is how the chain is found again.
             if error.refusal() == Some(Code::BeatChain) {
@@ -99,9 +105,34 @@ async fn report(submitter: &mut Submitter, lease: LeaseId, report: Report) -> Se
             Sent::Unsent
         }
         Err(error) => {
-            // The ledger has ended or moved the lease meanwhile; its own word comes with the next look.
             tracing::warn!(%lease, ?report, %error, "a report was refused");
-            Sent::Settled
+            match (error.refusal(), report) {
+                // The ledger has ended or moved the lease meanwhile; its own word comes with the next look.
+                (Some(Code::NoLease | Code::LeaseState), _) => Sent::Settled,
+                (
+                    Some(Code::BadTime),
+                    Report::Ended {
+                        outcome: Outcome::LimitReached,
+                        ..
+                    },
+                ) => Sent::TooSoon,
+                // Anything else speaks of the transaction or the clock, not of the lease: it is said again.
+                _ => Sent::Unsent,
+            }
         }
     }
+}
+
+/// Returns whether beats were refused for what they say, and not for how they came.
+fn speaks_of_the_chain(error: &SubmitError) -> bool {
+    matches!(
+        error.refusal(),
+        Some(
+            Code::BeatChain
+                | Code::BadTime
+                | Code::OutOfBounds
+                | Code::NoMachine
+                | Code::MachineState
+        )
+    )
 }

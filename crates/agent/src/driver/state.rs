@@ -21,13 +21,20 @@ use super::{
 };
 use crate::{
     beats::Intervals,
-    core::{Action, Book, Record, Report, Seen, Step, StopMark, StopWhy, View, reconcile, running},
+    core::{
+        Action, Book, Phase, Record, Report, Seen, Step, StopMark, StopWhy, View, reconcile,
+        running,
+    },
     journal::Journal,
     submit::now,
 };
 
 /// Until a report that got no answer is said again.
 const REPORT_AGAIN: Millis = Millis::from_millis(1_000);
+/// A clock that is set back by more than this does not hold up the beats.
+const CLOCK_STEP: Millis = Millis::from_millis(1_000);
+/// Until an end is said that waits for beats: about as long as the ledger takes to make them final.
+const BEATS_FIRST: Millis = Millis::from_millis(30);
 /// Until a container that was seen starting is looked at again.
 const STARTING_AGAIN: Millis = Millis::from_millis(100);
 /// Longest sleep: the clock may be set while the agent sleeps.
@@ -164,10 +171,11 @@ impl Agent {
     fn beat_if_due(&mut self, now: Timestamp) {
         let runs = self.runs();
         let live = runs.len().max(self.view.live());
-        let due = self
-            .intervals
-            .next_after(self.journal.state.chain.last_at, live);
-        if due > now {
+        let last = self.journal.state.chain.last_at;
+        let due = self.intervals.next_after(last, live);
+        // A last beat in the future says that the clock was set back; the chain keeps its instants rising by itself.
+        let set_back = last.is_some_and(|last| last > now.after(CLOCK_STEP));
+        if due > now && !set_back {
             return;
         }
         for lease in &runs {
@@ -179,12 +187,34 @@ impl Agent {
     }
 
     fn send_beats(&mut self) {
-        if self.beats_under_way {
+        // A beat counts for a lease only once the ledger knows that it is ready: what was sworn to in an outage must not
+        // be spent before that.
+        if self.beats_under_way || self.ready_is_owed() {
             return;
         }
         if let Some(batch) = self.journal.state.chain.batch(self.machine) {
             self.beats_under_way = self.outbox.try_send(Outgoing::Beats(batch)).is_ok();
         }
+    }
+
+    /// Returns whether a workload runs or ran whose readiness the ledger has yet to hear of.
+    fn ready_is_owed(&self) -> bool {
+        let Seen::Listed(containers) = &self.seen else {
+            return false;
+        };
+        let owed = |(lease, status): (&LeaseId, &Status)| {
+            let was_ready = matches!(status, Status::Running { .. } | Status::Exited(_));
+            let awarded = self.view.leases.get(lease).map(|wanted| wanted.phase);
+            let settled = self.book.get(lease).is_some_and(|r| r.kept.ready_settled);
+            was_ready && !settled && matches!(awarded, Some(Phase::Awarded { .. }))
+        };
+        containers.iter().any(owed)
+    }
+
+    /// Returns whether beats wait that an end of this lease would be paid by.
+    fn beats_come_first(&self, lease: LeaseId) -> bool {
+        let was_ready = self.book.get(&lease).is_some_and(|r| r.kept.ready_settled);
+        was_ready && (self.beats_under_way || !self.journal.state.chain.waiting.is_empty())
     }
 
     /// Watches every container that may end.
@@ -278,10 +308,14 @@ impl Agent {
             self.dirty = true;
         }
         record.reporting = true;
-        // What the machine swore to so far goes first: it is what the end is paid by.
-        self.send_beats();
         if self.dirty {
             self.save();
+        }
+        // What the machine swore to so far goes first: it is what the end is paid by.
+        if matches!(report, Report::Ended { .. }) && self.beats_come_first(lease) {
+            self.send_beats();
+            self.report_in(lease, BEATS_FIRST);
+            return;
         }
         if self
             .outbox
@@ -293,9 +327,13 @@ impl Agent {
     }
 
     fn report_later(&mut self, lease: LeaseId) {
+        self.report_in(lease, REPORT_AGAIN);
+    }
+
+    fn report_in(&mut self, lease: LeaseId, pause: Millis) {
         let record = self.book.entry(lease).or_default();
         record.reporting = false;
-        record.report_again_at = Some(now().after(REPORT_AGAIN));
+        record.report_again_at = Some(now().after(pause));
     }
 
     fn abandon(&mut self, lease: LeaseId) {
@@ -486,6 +524,11 @@ impl Agent {
             (Sent::Unsent, _) => self.report_later(lease),
             (Sent::Settled, Report::Ready { .. }) => record.kept.ready_settled = true,
             (Sent::Settled, Report::Ended { .. }) => record.kept.ended_settled = true,
+            // The workload is gone by this machine's doing: that is said as what it is.
+            (Sent::TooSoon, Report::Ended { at, .. }) => {
+                record.kept.ended = Some((at, Outcome::Lost))
+            }
+            (Sent::TooSoon, Report::Ready { .. }) => {}
         }
         self.dirty = true;
     }

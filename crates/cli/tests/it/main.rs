@@ -7,4 +7,6 @@ mod bad_input;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod killed;
+#[cfg(test)]
 mod world;
