@@ -9,7 +9,7 @@ use api::envelope::{
     JobKey, SaltedManifest, SealContext, SealedFor, SealedJob, seal_job_key, seal_manifest,
     system_rng,
 };
-use api::{AccountView, ExplanationView, KeeperView};
+use api::{AccountView, Code, ExplanationView, KeeperView};
 use market::{JobId, JobSpec, Money, Tx};
 
 use crate::context::Context;
@@ -53,7 +53,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
             job,
             after,
         };
-        let ended = follow.until_ended(progress).await?;
+        let Some(ended) = follow.until_ended(progress).await? else {
+            return Ok(exit::INTERRUPTED);
+        };
         finish(context, &session, job, ended).await
     })
 }
@@ -155,9 +157,24 @@ pub(crate) async fn submit(session: &Session, wallet: &Wallet, request: &Request
         let job = JobId::created_by(&wallet.public(), nonce);
         let (spec, sealed) = seal(session, request, job)?;
         // First the manifest: a machine may ask for it in the moment in which the job is placed.
-        session.client.put_manifest(&job, &sealed).await?;
+        // A keeper that has no room for what belongs to no job yet takes it afterwards.
+        let first = session.client.put_manifest(&job, &sealed).await;
+        if let Err(error) = first
+            && error.code() != Some(api::Code::KeeperFull)
+        {
+            return Err(error.into());
+        }
         match session.submit_at(wallet, nonce, Tx::OpenJob(spec)).await {
-            Ok(_receipt) => return Ok(job),
+            Ok(_receipt) => {
+                // Once more now that the job is final: what came before it was kept in memory only, and a keeper that
+                // died in between has lost it. Sending it twice changes nothing, and a job that has ended already
+                // needs none any more.
+                let again = session.client.put_manifest(&job, &sealed).await;
+                return match again {
+                    Err(error) if error.code() != Some(Code::JobEnded) => Err(error.into()),
+                    _ => Ok(job),
+                };
+            }
             Err(error) if is_nonce_race(&error) && attempts < NONCE_ATTEMPTS => {}
             Err(error) => return Err(error.into()),
         }
