@@ -1,8 +1,9 @@
 //! Where images come from: folders in OCI layout, and registries.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ impl Source {
             ImageRef::Layout { path, .. } => Ok(Self::Layout { dir: path.clone() }),
             ImageRef::Registry { host, name, .. } => {
                 if !is_loopback(host) {
-                    let what = format!("registry {host}: only registries on this machine are");
+                    let what = format!("registry {host}, which is not on this machine,");
                     return Err(ImageError::Unsupported { what });
                 }
                 let client = reqwest::Client::builder()
@@ -259,12 +260,24 @@ fn check_digest(what: &'static str, wanted: Digest, found: Digest) -> Result<(),
     }
 }
 
+/// Opens a file of a layout: a regular one, not through a link and without waiting. Whoever writes into a layout could
+/// otherwise have it point to a pipe or a device that never answers, or to a file that is not theirs.
 fn open(path: &Path) -> Result<File, ImageError> {
-    match File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(ImageError::Missing {
-            what: path.display().to_string(),
-        }),
-        other => other.map_err(io_error("open", path)),
+    let missing = || ImageError::Missing {
+        what: path.display().to_string(),
+    };
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = match opened {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing()),
+        Err(e) if e.raw_os_error() == Some(nix::libc::ELOOP) => return Err(missing()),
+        other => other.map_err(io_error("open", path))?,
+    };
+    let about = file.metadata().map_err(io_error("look at", path))?;
+    if about.is_file() {
+        Ok(file)
+    } else {
+        Err(missing())
     }
 }
 

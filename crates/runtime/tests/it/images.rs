@@ -279,6 +279,30 @@ fn layer_blobs(dir: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[tokio::test]
+async fn a_layout_that_points_elsewhere_is_refused_at_once() {
+    for shop in Shop::open(ImageLimits::default()).await {
+        let layout = tempfile::tempdir().unwrap();
+        let image = two_layers(layout.path());
+        let index = layout.path().join("index.json");
+        let aside = layout.path().join("aside.json");
+        std::fs::rename(&index, &aside).unwrap();
+
+        std::os::unix::fs::symlink(&aside, &index).unwrap();
+        let linked = shop.prepare(&image).await.unwrap_err();
+        assert!(matches!(linked, ImageError::Missing { .. }), "{linked:?}");
+        std::fs::remove_file(&index).unwrap();
+        // Opened the ordinary way, a pipe without a writer would never answer.
+        nix::unistd::mkfifo(&index, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let pipe = shop.prepare(&image).await.unwrap_err();
+        assert!(matches!(pipe, ImageError::Missing { .. }), "{pipe:?}");
+
+        std::fs::remove_file(&index).unwrap();
+        std::fs::rename(&aside, &index).unwrap();
+        shop.prepare(&image).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn damaged_blobs_are_told_apart_and_mending_them_helps() {
     for shop in Shop::open(ImageLimits::default()).await {
         let layout = tempfile::tempdir().unwrap();
