@@ -7,6 +7,9 @@ use crate::world::{World, can_run_containers, http_get, job_id};
 /// Two commands to a paid job in less than this: the promise of the quickstart, with room for two busy cores.
 const DEMO_MAX: Duration = Duration::from_mins(2);
 
+/// What takes milliseconds on an idle machine is given this long on a busy one.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
 #[test]
 fn two_commands_to_a_paid_job_and_nothing_left_behind() {
     if !can_run_containers("two_commands_to_a_paid_job_and_nothing_left_behind") {
@@ -29,6 +32,68 @@ fn two_commands_to_a_paid_job_and_nothing_left_behind() {
         .flatten()
         .collect();
     assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[test]
+fn killed_processes_lose_nothing_and_are_started_again() {
+    if !can_run_containers("killed_processes_lose_nothing_and_are_started_again") {
+        return;
+    }
+    let world = World::new();
+    world.good(&["up", "--demo", "--port", &world.port.to_string()]);
+    let image = isolation(&world);
+    let options = ["-d", "-y", "--budget", "0.05", "--name", "survivor"];
+    let job = job_id(&world.good(&run_words(&options, &image, &["sleep", "6"])));
+    wait_until_running(&world, &job);
+    for name in ["node", "provider-a", "provider-b"] {
+        world.kill(name);
+    }
+    assert_eq!(world.run(&["ps"]).code, 9, "nobody answers");
+    let ran = world.run(&["up"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(!ran.stderr.contains("was running"), "{}", ran.stderr);
+    assert!(world.good(&["logs", "-f", &job]).ends_with("awake\n"));
+    let view = wait_until_ended(&world, &job);
+    assert_eq!(view["end"]["reason"]["code"], "completed", "{view}");
+    assert_eq!(view["orders"], 1, "it was never placed anew: {view}");
+    // It slept for six seconds on a slot at nine cents an hour: 150 micro-dollars, and a little for starting and ending.
+    let charged: u64 = view["charged"]["micros"].as_str().unwrap().parse().unwrap();
+    assert!((150..=170).contains(&charged), "{view}");
+    world.good(&["down"]);
+    assert_eq!(world.left(), Vec::<String>::new());
+}
+
+fn wait_until_running(world: &World, job: &str) {
+    wait_for(world, job, |view| !view["lease"].is_null());
+    let lease = world.good(&["lease", "list", job, "-q"]);
+    let begun = std::time::Instant::now();
+    while !world
+        .good(&["lease", "show", lease.trim(), "-o", "json"])
+        .contains("\"state\":\"running\"")
+    {
+        assert!(begun.elapsed() < WAIT_MAX, "the lease does not run");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn wait_until_ended(world: &World, job: &str) -> serde_json::Value {
+    wait_for(world, job, |view| view["state"] == "ended")
+}
+
+fn wait_for(
+    world: &World,
+    job: &str,
+    so: impl Fn(&serde_json::Value) -> bool,
+) -> serde_json::Value {
+    let begun = std::time::Instant::now();
+    loop {
+        let view = serde_json::from_str(&world.good(&["job", "show", job, "-o", "json"])).unwrap();
+        if so(&view) {
+            return view;
+        }
+        assert!(begun.elapsed() < WAIT_MAX, "{view}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn demo_runs_a_paid_job_with_a_proof(world: &World) {

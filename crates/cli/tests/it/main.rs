@@ -9,4 +9,6 @@ mod demo;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod world;

@@ -72,6 +72,27 @@ impl World {
         ran.stdout
     }
 
+    /// Kills a process of `up`, as a power cut would.
+    pub(crate) fn kill(&self, name: &str) {
+        let path = self.home().join("run").join(format!("{name}.pid"));
+        let pid: i32 = std::fs::read_to_string(path)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+        let stat = format!("/proc/{pid}/stat");
+        let begun = Instant::now();
+        // Gone, or a zombie that nobody collects.
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "{name} does not die"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Returns what of this home folder still runs, is mounted or has a cgroup.
     pub(crate) fn left(&self) -> Vec<String> {
         let mut left = processes(self.home());

@@ -10,8 +10,8 @@ use market::{JobId, LeaseId, Millis, Money, Timestamp};
 use net::logs::{LogEnd, LogStreams};
 use tokio::task::JoinHandle;
 
-use crate::error::{Failure, Result, exit};
-use crate::output::Output;
+use crate::error::Result;
+use crate::output::{Output, Style};
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::tail::{self, Wanted};
@@ -61,8 +61,8 @@ struct State {
 }
 
 impl Follow<'_> {
-    /// Follows until the job has ended and its output is written, or until Ctrl-C detaches.
-    pub(crate) async fn until_ended(&self, progress: Progress) -> Result<Ended> {
+    /// Follows until the job has ended and its output is written; `None` where Ctrl-C detached.
+    pub(crate) async fn until_ended(&self, progress: Progress) -> Result<Option<Ended>> {
         let mut state = State {
             progress,
             bids: 0,
@@ -74,21 +74,31 @@ impl Follow<'_> {
         };
         state.progress.phase("job", self.job.to_string());
         let ended = tokio::select! {
-            ended = self.events(&mut state) => ended,
-            _interrupt = tokio::signal::ctrl_c() => Err(self.detached()),
+            ended = self.events(&mut state) => ended.map(Some),
+            _interrupt = tokio::signal::ctrl_c() => Ok(None),
         };
         if let Some((_, reading)) = state.reading.take() {
             reading.abort();
         }
+        state.progress.clear();
+        if matches!(ended, Ok(None)) {
+            self.say_detached();
+        }
         ended
     }
 
-    fn detached(&self) -> Failure {
+    fn say_detached(&self) {
         let job = self.job;
-        Failure::new("interrupted", format!("detached; job {job} goes on"))
-            .exiting(exit::INTERRUPTED)
-            .hint(format!("return to it: tradewind logs -f {job}"))
-            .hint(format!("or end it: tradewind stop {job}"))
+        let paint = |text: &str| self.output.paint(Style::Good, text);
+        self.output.say(&format!("\ndetached; job {job} goes on"));
+        self.output.say(&format!(
+            "  return to it:  {}",
+            paint(&format!("tradewind logs -f {job}"))
+        ));
+        self.output.say(&format!(
+            "  end it:        {}",
+            paint(&format!("tradewind stop {job}"))
+        ));
     }
 
     async fn events(&self, state: &mut State) -> Result<Ended> {
@@ -116,17 +126,12 @@ impl Follow<'_> {
                     .progress
                     .phase("bids", format!("{} so far", state.bids));
             }
-            EventKindView::LeaseAwarded {
-                lease,
-                machine,
-                source,
-                ..
-            } => {
+            EventKindView::LeaseAwarded { lease, machine, .. } => {
                 awarded(
                     state,
                     event.time.0,
                     *lease,
-                    &format!("{lease} on {machine} from {source}"),
+                    &format!("{lease} on {machine}"),
                 );
             }
             EventKindView::LeaseReady { lease, at, .. } => {

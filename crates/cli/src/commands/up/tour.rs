@@ -73,15 +73,16 @@ async fn first_job(
     run::plan(context, &args, session, &account, &mut request, &progress).await?;
     let after = session.client.status().await?.next_event.checked_sub(1);
     let job = run::submit(session, &wallet, &request).await?;
-    let ended = Follow {
+    let follow = Follow {
         session,
         wallet: &wallet,
         output,
         job,
         after,
-    }
-    .until_ended(progress)
-    .await?;
+    };
+    let Some(ended) = follow.until_ended(progress).await? else {
+        return Ok(exit::INTERRUPTED);
+    };
     let code = run::finish(context, session, job, ended).await?;
     let leases = session.client.job_leases(&job).await?.items;
     let last = leases
