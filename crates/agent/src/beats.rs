@@ -30,10 +30,9 @@ impl Intervals {
         }
     }
 
-    /// Returns the instant of the next beat after one at `last`; at once where there was none.
-    pub fn next_after(&self, last: Option<Timestamp>, leases: usize) -> Timestamp {
-        let interval = if leases > 0 { self.leased } else { self.idle };
-        last.map_or(Timestamp::ZERO, |last| last.after(interval))
+    /// Returns the time from one beat to the next while so many leases are live.
+    pub const fn length(&self, leases: usize) -> Millis {
+        if leases > 0 { self.leased } else { self.idle }
     }
 }
 
@@ -138,11 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_depends_on_leases_and_the_first_beat_is_due_at_once() {
+    fn the_interval_depends_on_leases() {
         let intervals = Intervals::of(&ParamsView::from(&market::Params::default()));
-        assert_eq!(intervals.next_after(None, 0), Timestamp::ZERO);
-        assert_eq!(intervals.next_after(Some(at(5)), 0), at(60_005));
-        assert_eq!(intervals.next_after(Some(at(5)), 2), at(10_005));
+        assert_eq!(intervals.length(0), Millis::from_secs(60));
+        assert_eq!(intervals.length(2), Millis::from_secs(10));
     }
 
     #[test]

@@ -331,14 +331,27 @@ fn blame_decides_how_a_failed_start_ends() {
 #[test]
 fn transient_failures_are_tried_again_a_bounded_number_of_times() {
     let mut record = Record::default();
+    let mut image = Record {
+        manifest: true,
+        ..Record::default()
+    };
     for _ in 0..=book::TRIES_MAX {
-        assert_eq!(record.verdict, None);
+        assert_eq!((record.verdict, image.verdict), (None, None));
         record.step_failed(Step::FetchManifest, Blame::Transient, at(START));
+        image.step_failed(Step::Prepare, Blame::Transient, at(START));
     }
     assert_eq!(
-        actions(awarded(), None, record, START),
+        actions(awarded(), None, image, START),
         ended(START, Outcome::Lost)
     );
+    // The tenant chose who keeps the manifest. Only a ledger that answers can say where that is.
+    assert_eq!(
+        actions(awarded(), None, record, START),
+        ended(START, Outcome::ImageError)
+    );
+    let phase = Some(awarded());
+    let silent = plan(phase, Freshness::Stale, None, Some(record), START);
+    assert_eq!(silent.actions, []);
 }
 
 #[test]

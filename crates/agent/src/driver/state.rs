@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use api::{ClientError, WorkView, manifest::Manifest};
@@ -31,8 +31,6 @@ use crate::{
 
 /// Until a report that got no answer is said again.
 const REPORT_AGAIN: Millis = Millis::from_millis(1_000);
-/// A clock that is set back by more than this does not hold up the beats.
-const CLOCK_STEP: Millis = Millis::from_millis(1_000);
 /// Until an end is said that waits for beats: about as long as the ledger takes to make them final.
 const BEATS_FIRST: Millis = Millis::from_millis(30);
 /// Until a container that was seen starting is looked at again.
@@ -76,6 +74,8 @@ pub(super) struct Agent {
     steps: BTreeMap<LeaseId, AbortHandle>,
     watched: BTreeSet<LeaseId>,
     intervals: Intervals,
+    /// When the last beat was made, by a clock that nobody sets; the first is due at once.
+    beat_made: Option<Instant>,
     beats_under_way: bool,
     silent: bool,
     wake_at: Option<Timestamp>,
@@ -112,6 +112,7 @@ impl Agent {
             steps: BTreeMap::new(),
             watched: BTreeSet::new(),
             intervals: Intervals::of(&api::ParamsView::from(&market::Params::default())),
+            beat_made: None,
             beats_under_way: false,
             silent: false,
             wake_at: None,
@@ -141,11 +142,17 @@ impl Agent {
     /// Returns how long nothing needs to be done unless something is heard.
     pub(super) fn until_next(&self) -> Duration {
         let live = self.runs().len().max(self.view.live());
-        let beat = self
-            .intervals
-            .next_after(self.journal.state.chain.last_at, live);
-        let next = self.wake_at.map_or(beat, |wake| wake.min(beat));
-        Duration::from_millis(next.since(now()).millis()).min(SLEEP_MAX)
+        let wake = self.wake_at.map_or(SLEEP_MAX, |wake| {
+            Duration::from_millis(wake.since(now()).millis())
+        });
+        wake.min(self.until_beat(live)).min(SLEEP_MAX)
+    }
+
+    fn until_beat(&self, live: usize) -> Duration {
+        let interval = Duration::from_millis(self.intervals.length(live).millis());
+        self.beat_made.map_or(Duration::ZERO, |made| {
+            interval.saturating_sub(made.elapsed())
+        })
     }
 
     fn runs(&self) -> Vec<LeaseId> {
@@ -171,13 +178,10 @@ impl Agent {
     fn beat_if_due(&mut self, now: Timestamp) {
         let runs = self.runs();
         let live = runs.len().max(self.view.live());
-        let last = self.journal.state.chain.last_at;
-        let due = self.intervals.next_after(last, live);
-        // A last beat in the future says that the clock was set back; the chain keeps its instants rising by itself.
-        let set_back = last.is_some_and(|last| last > now.after(CLOCK_STEP));
-        if due > now && !set_back {
+        if !self.until_beat(live).is_zero() {
             return;
         }
+        self.beat_made = Some(Instant::now());
         for lease in &runs {
             self.book.entry(*lease).or_default().alive_at = Some(now);
         }
@@ -526,7 +530,7 @@ impl Agent {
             (Sent::Settled, Report::Ended { .. }) => record.kept.ended_settled = true,
             // The workload is gone by this machine's doing: that is said as what it is.
             (Sent::TooSoon, Report::Ended { at, .. }) => {
-                record.kept.ended = Some((at, Outcome::Lost))
+                record.kept.ended = Some((at, Outcome::Lost));
             }
             (Sent::TooSoon, Report::Ready { .. }) => {}
         }
