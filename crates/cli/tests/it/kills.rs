@@ -1,0 +1,261 @@
+//! Twenty random kills of node, providers, shims and containers while jobs run.
+//!
+//! Whatever dies, every job ends with one reason, the tenant pays for delivered time only, every micro-dollar is
+//! accounted for, and nothing is left behind. The order is drawn from `KILL_SEED`, printed at the start.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::world::{World, can_run_containers, job_id};
+
+/// Kills in one run.
+const KILLS: u32 = 20;
+/// Jobs that are under way at most: two run, the rest wait in the book.
+const JOBS_LIVE_MAX: usize = 4;
+/// Longest wait for the last job to end: silence ends a lease after a minute, and its job is placed once more.
+const SETTLE_MAX: Duration = Duration::from_secs(200);
+/// How an end may be reached here: done; killed (128 + 9); or, where its machine died under it, given up after all.
+const REASONS: [&str; 2] = ["completed", "failed"];
+/// What a workload may have been charged beyond its own time, which the shim's clock measures to the millisecond.
+const OVERRUN_MS: u64 = 500;
+
+#[test]
+fn random_kills_lose_no_job_and_no_money() {
+    let name = "random_kills_lose_no_job_and_no_money";
+    if !can_run_containers(name) {
+        return;
+    }
+    let seed = std::env::var("KILL_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(1);
+    eprintln!("KILL_SEED={seed}");
+    let mut dice = Dice(seed);
+    let world = World::new();
+    world.good(&["up", "--demo", "--port", &world.port.to_string()]);
+    let before = balance(&world);
+    let mut jobs = BTreeMap::new();
+    for _ in 0..KILLS {
+        if live(&world, &jobs) < JOBS_LIVE_MAX {
+            submit(&world, &mut dice, &mut jobs);
+        }
+        std::thread::sleep(Duration::from_millis(dice.up_to(2_500)));
+        kill_one(&world, &mut dice);
+    }
+    let ended = settle(&world, &jobs);
+    let mut charged = 0;
+    for (job, shown) in &ended {
+        charged += check_end(job, jobs[job], shown);
+    }
+    let after = balance(&world);
+    assert_eq!(
+        after,
+        (before.0 - charged, 0),
+        "what was charged is all that is missing, and nothing is held"
+    );
+    world.good(&["down"]);
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while !world.left().is_empty() {
+        assert!(Instant::now() < give_up, "left behind: {:?}", world.left());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A small generator of its own, so that a seed means the same for ever (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn up_to(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        let bound = u64::try_from(from.len()).unwrap();
+        (bound > 0).then(|| &from[usize::try_from(self.up_to(bound)).unwrap()])
+    }
+}
+
+fn submit(world: &World, dice: &mut Dice, jobs: &mut BTreeMap<String, u64>) {
+    let seconds = [3, 6, 9][usize::try_from(dice.up_to(3)).unwrap()];
+    let image = format!("oci:{}", world.home().join("images/demo").display());
+    let class = isolation(world);
+    let ran = world.run(&[
+        "run",
+        "-d",
+        "-y",
+        "--budget",
+        "0.01",
+        "--for",
+        "2m",
+        "--wait",
+        "10m",
+        "--isolation",
+        &class,
+        &image,
+        "--",
+        "sleep",
+        &seconds.to_string(),
+    ]);
+    // A machine that has just died may match no more; a refusal is a proper answer, and costs nothing.
+    if ran.code == 0 {
+        jobs.insert(job_id(&ran.stdout), seconds);
+    }
+}
+
+fn isolation(world: &World) -> String {
+    let offers = json(&world.good(&["offers", "-o", "json"]));
+    offers["items"][0]["isolation"]
+        .as_str()
+        .unwrap_or("container")
+        .to_owned()
+}
+
+fn live(world: &World, jobs: &BTreeMap<String, u64>) -> usize {
+    jobs.keys()
+        .filter(|job| shown(world, job)["state"] != "ended")
+        .count()
+}
+
+/// Kills one process of those that are there, and starts again whatever does not come back by itself.
+fn kill_one(world: &World, dice: &mut Dice) {
+    let mut targets = Vec::new();
+    for role in ["node", "provider-a", "provider-b"] {
+        let pid = fs::read_to_string(world.home().join("run").join(format!("{role}.pid")));
+        if let Some(pid) = pid.ok().and_then(|text| text.trim().parse::<i32>().ok()) {
+            targets.push((role, pid));
+        }
+    }
+    for shim in shims(world.home()) {
+        targets.push(("shim", shim));
+        targets.extend(children(shim).into_iter().map(|pid| ("container", pid)));
+    }
+    let kinds: Vec<&str> = targets.iter().map(|(kind, _)| *kind).collect();
+    let kind = *dice.pick(&kinds).expect("the node runs");
+    let of_kind: Vec<i32> = targets
+        .iter()
+        .filter(|t| t.0 == kind)
+        .map(|t| t.1)
+        .collect();
+    let pid = *dice.pick(&of_kind).unwrap();
+    eprintln!("kills {kind} {pid}");
+    let killed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    assert!(
+        matches!(killed, Ok(()) | Err(nix::errno::Errno::ESRCH)),
+        "{killed:?}"
+    );
+    if kind == "node" || kind.starts_with("provider") {
+        std::thread::sleep(Duration::from_millis(dice.up_to(2_000)));
+        world.good(&["up", "--port", &world.port.to_string()]);
+    }
+}
+
+/// Returns the shims of this home's containers.
+fn shims(home: &Path) -> Vec<i32> {
+    let home = home.to_str().unwrap().as_bytes();
+    let of_home = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).skip(1);
+        words.next() == Some(b"shim") && words.any(|word| word.starts_with(home))
+    };
+    processes()
+        .into_iter()
+        .filter(of_home)
+        .filter(|pid| parent_is_no_shim(*pid, home))
+        .collect()
+}
+
+/// A container's first process is a copy of its shim until it runs something else.
+fn parent_is_no_shim(pid: i32, home: &[u8]) -> bool {
+    let line = fs::read(format!("/proc/{}/cmdline", parent(pid).unwrap_or(1))).unwrap_or_default();
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    !(words.next() == Some(b"shim") && words.any(|word| word.starts_with(home)))
+}
+
+fn children(of: i32) -> Vec<i32> {
+    processes()
+        .into_iter()
+        .filter(|pid| parent(*pid) == Some(of))
+        .collect()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+}
+
+fn processes() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// Waits until every job has ended, and returns them as shown then.
+fn settle(world: &World, jobs: &BTreeMap<String, u64>) -> BTreeMap<String, Value> {
+    let give_up = Instant::now() + SETTLE_MAX;
+    loop {
+        let all: BTreeMap<String, Value> = jobs
+            .keys()
+            .map(|job| (job.clone(), shown(world, job)))
+            .collect();
+        let open: Vec<&String> = all
+            .iter()
+            .filter(|(_, job)| job["state"] != "ended")
+            .map(|(id, _)| id)
+            .collect();
+        if open.is_empty() {
+            return all;
+        }
+        assert!(Instant::now() < give_up, "these never ended: {open:?}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Checks one job's end, and returns what it was charged in micro-dollars.
+fn check_end(job: &str, seconds: u64, shown: &Value) -> u64 {
+    let reason = shown["end"]["reason"]["code"].as_str().unwrap();
+    assert!(REASONS.contains(&reason), "{job} ended as {shown}");
+    let charged = micros(&shown["charged"]);
+    assert!(charged <= micros(&shown["budget"]), "{shown}");
+    let (ran, asked) = (shown["ran_ms"].as_u64().unwrap(), seconds * 1_000);
+    if reason == "completed" && shown["orders"] == 1 {
+        assert!(
+            (asked..=asked + OVERRUN_MS).contains(&ran),
+            "asked for {asked} ms: {shown}"
+        );
+    }
+    charged
+}
+
+fn shown(world: &World, job: &str) -> Value {
+    json(&world.good(&["job", "show", job, "-o", "json"]))
+}
+
+/// Returns what is available and what is held, in micro-dollars.
+fn balance(world: &World) -> (u64, u64) {
+    let account = json(&world.good(&["account", "show", "-o", "json"]));
+    (micros(&account["available"]), micros(&account["held"]))
+}
+
+fn micros(money: &Value) -> u64 {
+    money["micros"].as_str().unwrap().parse().unwrap()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
