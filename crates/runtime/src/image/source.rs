@@ -57,6 +57,7 @@ impl Source {
                     let what = format!("registry {host}, which is not on this machine,");
                     return Err(ImageError::Unsupported { what });
                 }
+                name_tls_provider();
                 let client = reqwest::Client::builder()
                     .connect_timeout(CONNECT_DEADLINE)
                     .read_timeout(READ_DEADLINE)
@@ -257,6 +258,15 @@ fn check_digest(what: &'static str, wanted: Digest, found: Digest) -> Result<(),
             wanted,
             found,
         })
+    }
+}
+
+/// Names the process's TLS provider, unless something did before: where the data plane is linked in, it switches on TLS in
+/// the HTTP library that both share, and a client of that library is then not made before a provider is named.
+fn name_tls_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Two threads may come here at once; the second is refused, and either is the same.
+        drop(rustls::crypto::ring::default_provider().install_default());
     }
 }
 
