@@ -63,8 +63,22 @@ impl Service {
         &self.log
     }
 
-    /// Returns the process, if it runs.
+    /// Returns the process, if it runs. One that was killed holds its lock until the kernel has taken it apart, which is
+    /// waited for: it runs no more.
     pub(crate) fn running(&self) -> Result<Option<i32>> {
+        let give_up = Instant::now() + KILL_DEADLINE;
+        loop {
+            match self.holder()? {
+                Some(pid) if is_dying(pid) && Instant::now() < give_up => {
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                found => return Ok(found),
+            }
+        }
+    }
+
+    /// Returns the process that holds the lock.
+    fn holder(&self) -> Result<Option<i32>> {
         let mut file = match File::open(&self.pid_file) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -239,6 +253,31 @@ impl Service {
     fn forget(&self) {
         let _removed = fs::remove_file(&self.pid_file);
     }
+}
+
+/// Returns whether a process has been killed and is about to be gone.
+fn is_dying(pid: i32) -> bool {
+    /// The kernel's `PF_EXITING`, in the flags of `/proc/PID/stat`.
+    const EXITING: u64 = 0x4;
+    /// The bit of SIGKILL in the masks of `/proc/PID/status`.
+    const KILL: u64 = 1 << 8;
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let stat = read("stat");
+    let Some((_, after)) = stat.rsplit_once(')') else {
+        return true;
+    };
+    let mut fields = after.split_whitespace();
+    let ended = matches!(fields.next(), Some("Z" | "X"));
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
+    let status = read("status");
+    let pending = |line: &&str| line.starts_with("SigPnd:") || line.starts_with("ShdPnd:");
+    let mask = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+    let killed = status
+        .lines()
+        .filter(pending)
+        .filter_map(mask)
+        .any(|mask| mask & KILL != 0);
+    ended || killed || flags.is_some_and(|flags| flags & EXITING != 0)
 }
 
 impl Drop for Claim {
