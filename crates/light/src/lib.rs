@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Only *finalizations* are accepted: with deferred verification a notarization does not say that the block's content
-//! was checked. A proof says what was so at [`Verified::time`], not that nothing happened since: use
+//! was checked. A proof says what was so at [`Verified::time_ms`], not that nothing happened since: use
 //! [`Verified::require_fresh`].
 //!
 //! This crate uses the engine's codecs, signatures and proof maths, and none of its actors.

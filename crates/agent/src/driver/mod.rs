@@ -38,7 +38,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// What an agent needs to run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Its folder: keys and journal. [`crate::setup::init`] must have registered the machine.
+    /// Its folder: keys and journal. [`crate::setup::Provider::init`] must have registered the machine.
     pub folder: PathBuf,
     /// The gateway, as `host:port`.
     pub gateway: String,

@@ -20,12 +20,13 @@ const KILLS: u32 = 20;
 const JOBS_LIVE_MAX: usize = 4;
 /// Longest wait for the last job to end: silence ends a lease after a minute, and its job is placed once more.
 const SETTLE_MAX: Duration = Duration::from_secs(200);
-/// How an end may be reached here: done; killed (128 + 9); or, where its machine died under it, given up after all.
-const REASONS: [&str; 2] = ["completed", "failed"];
+/// How an end may be reached here: done; killed (128 + 9); or, where both machines lost it, no other was there in time.
+const REASONS: [&str; 3] = ["completed", "failed", "no-match"];
 /// What a workload may have been charged beyond its own time, which the shim's clock measures to the millisecond.
 const OVERRUN_MS: u64 = 500;
 
 #[test]
+#[ignore = "minutes of kills: cargo nextest run --release -p cli --run-ignored only"]
 fn random_kills_lose_no_job_and_no_money() {
     let name = "random_kills_lose_no_job_and_no_money";
     if !can_run_containers(name) {
@@ -98,7 +99,7 @@ fn submit(world: &World, dice: &mut Dice, jobs: &mut BTreeMap<String, u64>) {
         "--for",
         "2m",
         "--wait",
-        "10m",
+        "1m",
         "--isolation",
         &class,
         &image,

@@ -35,8 +35,11 @@ const WAIT_MIN: Millis = Millis::from_secs(10);
     tradewind run --cpu 1 --mem 512M -y -e MODE=fast 127.0.0.1:5000/app -- /app --steps 10")]
 #[expect(clippy::struct_excessive_bools, reason = "one flag each")]
 pub(crate) struct Args {
-    /// HOST:PORT/NAME[:TAG][@sha256:…] of a registry, or oci:/PATH[:TAG] of a local folder
-    #[arg(value_name = "IMAGE")]
+    /// What to run: an image of a registry or of a local folder
+    #[arg(
+        value_name = "IMAGE",
+        help = "HOST:PORT/NAME[:TAG][@sha256:…] of a registry, or oci:/PATH[:TAG] of a local folder"
+    )]
     pub(crate) image: String,
     /// Arguments that replace the image's own
     #[arg(last = true, value_name = "CMD")]
