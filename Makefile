@@ -15,7 +15,7 @@ demo: build
 
 build:
 	@scripts/packages.sh build
-	cargo build --release --locked -p cli
+	cargo build --release --workspace --bins --locked
 	cargo xtask workload
 
 test:

@@ -67,6 +67,14 @@ impl Shop {
         command
     }
 
+    /// Builds every program of the workspace.
+    ///
+    /// The whole workspace, because a build of one package chooses features of its dependencies by itself, and would
+    /// build many of them anew.
+    pub(crate) fn build_programs(&self) -> Result<()> {
+        step(&mut self.cargo(&["build", "--release", "--workspace", "--bins", "--locked"]))
+    }
+
     /// Gives what Cargo knows of our own crates, without asking a registry.
     pub(crate) fn metadata(&self) -> Result<Value> {
         let text =

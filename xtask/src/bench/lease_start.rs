@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Report;
-use crate::shop::{Shop, step};
+use crate::shop::Shop;
 
 /// Jobs that are timed; the first ones, which fetch the image, are not.
 const ROUNDS: usize = 40;
@@ -29,7 +29,7 @@ const ROUND_MAX: Duration = Duration::from_mins(1);
 
 /// Runs the bench.
 pub(super) fn run(shop: &Shop) -> Result<Report> {
-    step(&mut shop.cargo(&["build", "--release", "--locked", "-p", "cli"]))?;
+    shop.build_programs()?;
     crate::workload::build(shop)?;
     let bed = TestBed::up(&shop.target()?.join("release/tradewind"))?;
     let mut times = Vec::with_capacity(ROUNDS);

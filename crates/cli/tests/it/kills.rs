@@ -26,7 +26,6 @@ const REASONS: [&str; 3] = ["completed", "failed", "no-match"];
 const OVERRUN_MS: u64 = 500;
 
 #[test]
-#[ignore = "minutes of kills: cargo nextest run --release -p cli --run-ignored only"]
 fn random_kills_lose_no_job_and_no_money() {
     let name = "random_kills_lose_no_job_and_no_money";
     if !can_run_containers(name) {
