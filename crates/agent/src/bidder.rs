@@ -1,10 +1,10 @@
 //! Bids on orders that collect bids, for one machine: needs a key that may speak for the provider.
 
-use std::{collections::BTreeSet, future::Future, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use api::{Client, ClientError, EventFilter, EventKindView, OrderView};
 use ed25519_dalek::SigningKey;
-use market::{MachineId, OrderId, Tx};
+use market::{MachineId, OrderId, Tx, event::LeasePhase};
 
 use crate::{
     pricing::{self, Policy},
@@ -29,15 +29,17 @@ pub struct Bidder {
     pub policy: Policy,
 }
 
-/// Bids on every order that opens with a window and fits, until `shutdown` is ready.
-///
-/// # Errors
-/// Where the gateway does not answer at the start; later troubles are logged and tried again.
-pub async fn run_bidder(
-    bidder: Bidder,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), ClientError> {
-    let status = bidder.client.status().await?;
+/// Bids on every order that opens with a window and fits, until it is dropped. Troubles are logged and tried again.
+pub async fn run_bidder(bidder: Bidder) {
+    let status = loop {
+        match bidder.client.status().await {
+            Ok(status) => break status,
+            Err(error) => {
+                tracing::debug!(%error, "no bids while the ledger cannot be reached");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    };
     let mut submitter = Submitter::new(bidder.client.clone(), status.network, bidder.key.clone());
     let filter = EventFilter {
         kinds: vec!["order-opened".to_owned()],
@@ -46,12 +48,8 @@ pub async fn run_bidder(
     let mut stream = bidder
         .client
         .events(status.next_event.checked_sub(1), filter);
-    tokio::pin!(shutdown);
     loop {
-        let event = tokio::select! {
-            () = &mut shutdown => return Ok(()),
-            event = stream.next() => event,
-        };
+        let event = stream.next().await;
         match event.map(|event| event.kind) {
             Ok(EventKindView::OrderOpened {
                 order, closes_at, ..
@@ -63,10 +61,7 @@ pub async fn run_bidder(
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(%error, "orders cannot be heard");
-                tokio::select! {
-                    () = &mut shutdown => return Ok(()),
-                    () = tokio::time::sleep(AGAIN) => {}
-                }
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
@@ -90,6 +85,8 @@ impl Bidder {
         let busy: BTreeSet<u8> = leases
             .items
             .into_iter()
+            // A paused lease has given its devices back.
+            .filter(|work| work.lease.state.phase() != LeasePhase::Paused)
             .flat_map(|work| work.lease.devices)
             .collect();
         let Some(terms) = pricing::bid(&self.policy, &machine, &busy, &order, now()) else {

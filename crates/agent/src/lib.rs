@@ -2,6 +2,7 @@
 //!
 //! # Map
 //! - what decides, without IO and clock: [`core`], [`beats`], [`pricing`]
+//! - what tenants may name: [`images`]
 //! - what the machine has: [`inventory`]
 //! - what survives a restart: [`journal`]
 //! - what acts: [`run`] (in `driver`), [`run_bidder`], `logs`, `submit`
@@ -12,6 +13,7 @@ pub mod beats;
 mod bidder;
 pub mod core;
 mod driver;
+pub mod images;
 pub mod inventory;
 pub mod journal;
 mod logs;
@@ -20,6 +22,6 @@ pub mod setup;
 mod submit;
 
 pub use bidder::{Bidder, run_bidder};
-pub use driver::{Config, RunError, run};
+pub use driver::{Bidding, Config, RunError, run};
 pub use inventory::probe_gpus_main;
 pub use submit::{SubmitError, Submitter};

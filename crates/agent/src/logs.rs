@@ -29,6 +29,9 @@ const PIECE_BYTES: usize = 256 << 10;
 /// Pieces of one stream: the runtime keeps 16 MiB of each, so this only bounds a runtime gone wrong.
 const PIECES_MAX: usize = 256;
 
+/// What stands after output that could not be kept in the end.
+const LOST_WORD: &str = "tradewind: output-lost: the rest of the output is lost: the provider's disk could not take it\n";
+
 /// Serves the logs of one machine's leases.
 #[derive(Debug)]
 pub(crate) struct MachineLogs {
@@ -174,15 +177,53 @@ pub(crate) async fn keep(
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(write(e)),
         _ => {}
     }
-    // What tenants print is theirs: nobody else on the host reads it.
-    let mut private = fs::DirBuilder::new();
-    private.recursive(true).mode(0o700);
-    private.create(&half).map_err(write)?;
+    private_folder(&half).map_err(write)?;
     for stream in LogStream::BOTH {
         copy(runtime, lease, stream, &half).await?;
     }
     fs::rename(&half, &done).map_err(write)?;
     drop_oldest(folder).map_err(write)
+}
+
+/// Leaves words of this machine in place of the output of a lease whose workload never ran.
+pub(crate) fn leave_word(folder: &Path, lease: LeaseId, text: &str) -> Result<(), KeepError> {
+    let half = folder.join(format!(".{lease}"));
+    let done = folder.join(lease.to_string());
+    let write = |source| KeepError::Write {
+        path: half.clone(),
+        source,
+    };
+    if done.exists() {
+        return Ok(());
+    }
+    private_folder(&half).map_err(write)?;
+    append(&half.join("stderr.0"), text.as_bytes()).map_err(write)?;
+    fs::rename(&half, &done).map_err(write)?;
+    drop_oldest(folder).map_err(write)
+}
+
+/// Keeps what of the output was copied before the disk refused more, and says that the rest is lost.
+pub(crate) fn give_up(folder: &Path, lease: LeaseId) -> Result<(), KeepError> {
+    let half = folder.join(format!(".{lease}"));
+    let done = folder.join(lease.to_string());
+    let write = |source| KeepError::Write {
+        path: half.clone(),
+        source,
+    };
+    private_folder(&half).map_err(write)?;
+    let end = read_kept(&half, LogStream::Stderr, u64::MAX, 0).map_err(write)?;
+    // The end of an empty stream is where nothing was.
+    let at = end.offset;
+    append(&half.join(format!("stderr.{at}")), LOST_WORD.as_bytes()).map_err(write)?;
+    fs::rename(&half, &done).map_err(write)?;
+    drop_oldest(folder).map_err(write)
+}
+
+/// Makes a folder that nobody else on the host reads: what tenants print is theirs.
+fn private_folder(path: &Path) -> io::Result<()> {
+    let mut private = fs::DirBuilder::new();
+    private.recursive(true).mode(0o700);
+    private.create(path)
 }
 
 async fn copy(
@@ -333,5 +374,53 @@ mod tests {
         }
         drop_oldest(kept.path()).unwrap();
         assert_eq!(fs::read_dir(kept.path()).unwrap().count(), LEASES_KEPT);
+    }
+
+    #[tokio::test]
+    async fn output_that_cannot_be_kept_is_an_error_until_it_is_given_up_with_a_word() {
+        let fake = Fake::new();
+        let lease = LeaseId::from_bytes([9; 16]);
+        let limits = Limits {
+            cpu_milli: 1,
+            memory_bytes: 1,
+            pids: 1,
+        };
+        let spec = ContainerSpec::new(runtime::Digest::of(b"x"), limits);
+        fake.create(&container(lease), &spec).await.unwrap();
+        fake.write(&container(lease), runtime::LogStream::Stderr, b"head");
+        let dir = tempfile::tempdir().unwrap();
+        // A file where the folder should be refuses as a full disk does.
+        let folder = dir.path().join("logs");
+        fs::write(&folder, b"").unwrap();
+        let refused = keep(&fake, lease, &folder).await;
+        assert!(
+            matches!(refused, Err(KeepError::Write { .. })),
+            "{refused:?}"
+        );
+        fs::remove_file(&folder).unwrap();
+        // What was copied before the disk was full stays.
+        let half = folder.join(format!(".{lease}"));
+        fs::create_dir_all(&half).unwrap();
+        fs::write(half.join("stderr.0"), b"head").unwrap();
+        give_up(&folder, lease).unwrap();
+        let kept = folder.join(lease.to_string());
+        let head = read_kept(&kept, LogStream::Stderr, 0, 99).unwrap();
+        assert_eq!((head.bytes, head.ended), (b"head".to_vec(), false));
+        let word = read_kept(&kept, LogStream::Stderr, 4, 999).unwrap();
+        assert_eq!(
+            (word.bytes, word.ended),
+            (LOST_WORD.as_bytes().to_vec(), true)
+        );
+    }
+
+    #[test]
+    fn a_word_of_the_machine_is_read_as_output_and_does_not_replace_any() {
+        let dir = tempfile::tempdir().unwrap();
+        let lease = LeaseId::from_bytes([10; 16]);
+        leave_word(dir.path(), lease, "why\n").unwrap();
+        leave_word(dir.path(), lease, "again\n").unwrap();
+        let kept = dir.path().join(lease.to_string());
+        let word = read_kept(&kept, LogStream::Stderr, 0, 99).unwrap();
+        assert_eq!((word.bytes, word.ended), (b"why\n".to_vec(), true));
     }
 }

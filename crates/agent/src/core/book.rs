@@ -34,6 +34,8 @@ pub struct Record {
     pub image: bool,
     /// Whether a report is on its way.
     pub reporting: bool,
+    /// How often the ledger has refused a report for a reason that may pass, since one was settled.
+    pub refusals: u32,
     /// When an unanswered report may be sent again.
     pub report_again_at: Option<Timestamp>,
     /// Whether the runtime must be asked before anything is concluded.

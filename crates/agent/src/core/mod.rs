@@ -36,6 +36,9 @@ pub use view::{Answer, Freshness, Phase, View, Wanted};
 pub const END_GRACE: Duration = Duration::from_secs(10);
 /// A workload that got notice is killed this long before the lease is taken back, so that the report arrives in time.
 const NOTICE_MARGIN: Millis = Millis::from_millis(1_000);
+/// Refusals of a ready report after which beats go without it: three, a second apart, outlast a full mempool and stay
+/// far below the silence after which a machine is suspected.
+pub const READY_REFUSALS_MAX: u32 = 3;
 /// Longest notice turned into a grace: a runtime call must not wait for days.
 const NOTICE_MAX: Millis = Millis::from_secs(3_600);
 
@@ -86,6 +89,26 @@ pub fn running(seen: &Seen, book: &Book) -> Vec<LeaseId> {
         (matches!(status, Status::Running { .. }) && !ended).then_some(*lease)
     };
     containers.iter().filter_map(runs).collect()
+}
+
+/// Returns whether a workload runs or ran whose readiness the ledger has yet to hear of: a beat counts for a lease only
+/// once it is known to be ready, and what was sworn to in an outage must not be spent before that.
+///
+/// A ready report that the ledger refuses [`READY_REFUSALS_MAX`] times holds nothing back any more: the machine's other
+/// leases live by its beats.
+pub fn ready_is_owed(view: &View, seen: &Seen, book: &Book) -> bool {
+    let Seen::Listed(containers) = seen else {
+        return false;
+    };
+    let owed = |(lease, status): (&LeaseId, &Status)| {
+        let was_ready = matches!(status, Status::Running { .. } | Status::Exited(_));
+        let awarded = view.leases.get(lease).map(|wanted| wanted.phase);
+        let record = book.get(lease);
+        let settled = record.is_some_and(|r| r.kept.ready_settled);
+        let hopeless = record.is_some_and(|r| r.refusals >= READY_REFUSALS_MAX);
+        was_ready && !settled && !hopeless && matches!(awarded, Some(Phase::Awarded { .. }))
+    };
+    containers.iter().any(owed)
 }
 
 /// One lease, with everything that bears on it.

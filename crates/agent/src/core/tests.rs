@@ -511,3 +511,24 @@ fn a_view_takes_no_older_answer_and_believes_a_denial_only_when_it_is_repeated()
     view.learn(answer(10, None), at(START + 205_000));
     assert_eq!(view.leases[&lease()].phase, Phase::Ended);
 }
+
+#[test]
+fn a_ready_report_that_is_owed_holds_beats_back_but_not_for_ever() {
+    let leases = [(lease(), wanted(awarded()))].into();
+    let view = View::remembered(leases, market::Height::ZERO);
+    let seen = Seen::Listed([(lease(), runs())].into());
+    let owed = |refusals, ready_settled| {
+        let mut record = started();
+        record.kept.ready_settled = ready_settled;
+        record.refusals = refusals;
+        ready_is_owed(&view, &seen, &[(lease(), record)].into())
+    };
+    assert!(owed(0, false) && owed(READY_REFUSALS_MAX - 1, false));
+    assert!(
+        !owed(READY_REFUSALS_MAX, false),
+        "the other leases live by its beats"
+    );
+    assert!(!owed(0, true));
+    let nothing = Seen::Listed(BTreeMap::new());
+    assert!(!ready_is_owed(&view, &nothing, &Book::new()));
+}

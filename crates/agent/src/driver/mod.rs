@@ -17,14 +17,18 @@ mod steps;
 use std::{collections::BTreeSet, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{Client, ClientError};
+use ed25519_dalek::SigningKey;
 use market::{MachineId, NetworkName};
 use net::{BindError, BindOptions, Endpoint, Services};
 use runtime::Runtime;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
+    bidder::{Bidder, run_bidder},
+    images::ImagePolicy,
     journal::{Journal, JournalError},
     logs::MachineLogs,
+    pricing::Policy,
     submit::Submitter,
 };
 use state::{Agent, Input};
@@ -46,6 +50,39 @@ pub struct Config {
     pub runtime: Arc<dyn Runtime>,
     /// Where the data plane listens; the same port as in the machine's record.
     pub bind: BindOptions,
+    /// Which images tenants may name.
+    pub images: ImagePolicy,
+    /// How it bids on orders that collect bids; `None` leaves it at the standing offers.
+    pub bidding: Option<Bidding>,
+}
+
+/// What an agent needs to bid.
+#[derive(Clone)]
+pub struct Bidding {
+    /// Speaks for the provider: its owner key, or one with the provider's role.
+    pub key: SigningKey,
+    /// At what prices.
+    pub policy: Policy,
+}
+
+impl Bidding {
+    fn on(self, client: Client, machine: MachineId) -> Bidder {
+        Bidder {
+            client,
+            key: self.key,
+            machine,
+            policy: self.policy,
+        }
+    }
+}
+
+impl std::fmt::Debug for Bidding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bidding")
+            .field("key", &"***")
+            .field("policy", &self.policy)
+            .finish()
+    }
 }
 
 /// Why an agent cannot run.
@@ -101,6 +138,9 @@ pub async fn run(
         inputs: inputs.clone(),
     };
     tasks.spawn(watcher.run(interested));
+    if let Some(bidding) = config.bidding.clone() {
+        tasks.spawn(run_bidder(bidding.on(client.clone(), machine)));
+    }
     let submitter = Submitter::new(client.clone(), network.clone(), journal.keys().sign.clone());
     let outbox = sender::spawn(&mut tasks, submitter, machine, inputs.clone());
 
@@ -111,6 +151,7 @@ pub async fn run(
         endpoint: endpoint.clone(),
         seal: Arc::new(journal.keys().seal.clone()),
         logs: journal.logs(),
+        images: Arc::new(config.images.clone()),
         inputs: inputs.clone(),
     };
     let mut agent = Agent::new(journal, machine, doer, outbox, interest);

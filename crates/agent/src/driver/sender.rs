@@ -27,6 +27,8 @@ pub(super) enum Sent {
     Settled,
     /// The ledger says that the limit has not come: the tenant added funds, and the workload was stopped too soon.
     TooSoon,
+    /// The ledger refused it for a reason that may pass; it is said again.
+    Refused,
     /// It may not have arrived.
     Unsent,
 }
@@ -117,7 +119,7 @@ async fn report(submitter: &mut Submitter, lease: LeaseId, report: Report) -> Se
                     },
                 ) => Sent::TooSoon,
                 // Anything else speaks of the transaction or the clock, not of the lease: it is said again.
-                _ => Sent::Unsent,
+                _ => Sent::Refused,
             }
         }
     }

@@ -22,8 +22,8 @@ use super::{
 use crate::{
     beats::Intervals,
     core::{
-        Action, Book, Phase, Record, Report, Seen, Step, StopMark, StopWhy, View, reconcile,
-        running,
+        Action, Book, Record, Report, Seen, Step, StopMark, StopWhy, View, ready_is_owed,
+        reconcile, running,
     },
     journal::Journal,
     submit::now,
@@ -193,26 +193,12 @@ impl Agent {
     fn send_beats(&mut self) {
         // A beat counts for a lease only once the ledger knows that it is ready: what was sworn to in an outage must not
         // be spent before that.
-        if self.beats_under_way || self.ready_is_owed() {
+        if self.beats_under_way || ready_is_owed(&self.view, &self.seen, &self.book) {
             return;
         }
         if let Some(batch) = self.journal.state.chain.batch(self.machine) {
             self.beats_under_way = self.outbox.try_send(Outgoing::Beats(batch)).is_ok();
         }
-    }
-
-    /// Returns whether a workload runs or ran whose readiness the ledger has yet to hear of.
-    fn ready_is_owed(&self) -> bool {
-        let Seen::Listed(containers) = &self.seen else {
-            return false;
-        };
-        let owed = |(lease, status): (&LeaseId, &Status)| {
-            let was_ready = matches!(status, Status::Running { .. } | Status::Exited(_));
-            let awarded = self.view.leases.get(lease).map(|wanted| wanted.phase);
-            let settled = self.book.get(lease).is_some_and(|r| r.kept.ready_settled);
-            was_ready && !settled && matches!(awarded, Some(Phase::Awarded { .. }))
-        };
-        containers.iter().any(owed)
     }
 
     /// Returns whether beats wait that an end of this lease would be paid by.
@@ -278,7 +264,13 @@ impl Agent {
                     tasks.spawn(self.doer.clone().stop(lease, grace)),
                 )
             }
-            Action::Remove { .. } => (Step::Remove, tasks.spawn(self.doer.clone().remove(lease))),
+            Action::Remove { .. } => {
+                let failures = self.book.get(&lease).map_or(0, |record| record.failures);
+                (
+                    Step::Remove,
+                    tasks.spawn(self.doer.clone().remove(lease, failures)),
+                )
+            }
             Action::Look { .. } => (Step::Look, tasks.spawn(self.doer.clone().look(lease))),
         };
         let (step, handle) = step;
@@ -444,7 +436,7 @@ impl Agent {
                 }
             }
             Err(error) => {
-                let StepError { blame, why } = error;
+                let StepError { blame, why, .. } = error;
                 let tries = record.failures;
                 if blame != Blame::Transient || tries == 0 {
                     tracing::warn!(%lease, ?step, ?blame, why, "a step failed");
@@ -484,10 +476,7 @@ impl Agent {
         if let Some(lease) = found
             && let Some(step) = self.book.get(&lease).and_then(|record| record.busy)
         {
-            let error = StepError {
-                blame: Blame::Transient,
-                why: "the step panicked".to_owned(),
-            };
+            let error = StepError::new(Blame::Transient, "the step panicked");
             self.done(lease, step, Err(error), Some(Sight::Unsure));
         }
     }
@@ -526,7 +515,14 @@ impl Agent {
         record.reporting = false;
         match (sent, report) {
             (Sent::Unsent, _) => self.report_later(lease),
-            (Sent::Settled, Report::Ready { .. }) => record.kept.ready_settled = true,
+            (Sent::Refused, _) => {
+                record.refusals = record.refusals.saturating_add(1);
+                self.report_later(lease);
+            }
+            (Sent::Settled, Report::Ready { .. }) => {
+                record.kept.ready_settled = true;
+                record.refusals = 0;
+            }
             (Sent::Settled, Report::Ended { .. }) => record.kept.ended_settled = true,
             // The workload is gone by this machine's doing: that is said as what it is.
             (Sent::TooSoon, Report::Ended { at, .. }) => {

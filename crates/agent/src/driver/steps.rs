@@ -16,7 +16,11 @@ use runtime::{Blame, ContainerId, ContainerSpec, ImageRef, Limits, Runtime, Stat
 use tokio::sync::{mpsc, oneshot};
 
 use super::{state::Input, tell};
-use crate::{core::Step, logs};
+use crate::{
+    core::Step,
+    images::{ImagePolicy, ImageRefusal},
+    logs,
+};
 
 /// For one keeper to answer: it only reads its disk.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
@@ -28,6 +32,8 @@ const START_DEADLINE: Duration = Duration::from_mins(1);
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
 /// For the runtime to say where a container stands.
 const LOOK_DEADLINE: Duration = Duration::from_secs(10);
+/// Tries to keep the output of an ended lease, about ten minutes: an operator who is told of a full disk can make room.
+const KEEP_TRIES_MAX: u32 = 120;
 /// Processes and threads of one workload: room for a training job's loaders, a wall for a fork bomb.
 const PIDS_MAX: u32 = 8_192;
 
@@ -40,6 +46,7 @@ pub(super) struct Doer {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) seal: Arc<SealSecret>,
     pub(super) logs: PathBuf,
+    pub(super) images: Arc<ImagePolicy>,
     pub(super) inputs: mpsc::Sender<Input>,
 }
 
@@ -64,8 +71,12 @@ pub(super) enum Sight {
 #[derive(Debug)]
 pub(super) struct StepError {
     pub(super) blame: Blame,
-    /// For the operator; holds no secrets.
+    /// For the operator, and for the tenant where that is to blame; holds no secrets.
     pub(super) why: String,
+    /// The stable code, where the tenant is to blame.
+    pub(super) code: &'static str,
+    /// What the tenant can do.
+    pub(super) next_step: &'static str,
 }
 
 /// What a container is made of.
@@ -77,10 +88,20 @@ pub(super) struct Launch {
 }
 
 impl StepError {
-    fn new(blame: Blame, why: impl Into<String>) -> Self {
+    pub(super) fn new(blame: Blame, why: impl Into<String>) -> Self {
         Self {
             blame,
             why: why.into(),
+            code: "image-error",
+            next_step: "check the image's name, and that it is there and whole; then run the job again",
+        }
+    }
+
+    fn refused(refusal: &ImageRefusal) -> Self {
+        Self {
+            code: refusal.code(),
+            next_step: refusal.next_step(),
+            ..Self::new(Blame::Tenant, refusal.to_string())
         }
     }
 }
@@ -188,6 +209,11 @@ impl Doer {
             Some((image, digest)) => self.prepare_image(&image, digest).await,
             None => Err(StepError::new(Blame::Transient, "the manifest is not here")),
         };
+        if let Err(error) = &result
+            && error.blame == Blame::Tenant
+        {
+            self.tell_tenant(lease, error).await;
+        }
         self.done(lease, Step::Prepare, result.map(Got::Image), None)
             .await;
     }
@@ -200,6 +226,11 @@ impl Doer {
         let reference: ImageRef = image
             .parse()
             .map_err(|e| StepError::new(Blame::Tenant, format!("{e}")))?;
+        let policy = Arc::clone(&self.images);
+        let checked = tokio::task::spawn_blocking(move || policy.check(&reference)).await;
+        let reference = checked
+            .map_err(|error| StepError::new(Blame::Transient, error.to_string()))?
+            .map_err(|refusal| StepError::refused(&refusal))?;
         let prepared = within(PREPARE_DEADLINE, self.runtime.prepare(&reference)).await?;
         if *prepared.digest.as_bytes() != digest.0 {
             let why = format!(
@@ -209,6 +240,24 @@ impl Doer {
             return Err(StepError::new(Blame::Tenant, why));
         }
         Ok(prepared.digest)
+    }
+
+    /// Leaves the reason where the tenant looks for the workload's output: the ledger's word for it is only a word.
+    async fn tell_tenant(&self, lease: LeaseId, error: &StepError) {
+        let StepError {
+            why,
+            code,
+            next_step,
+            ..
+        } = error;
+        let text = format!("tradewind: {code}: {why}\ntradewind: next: {next_step}\n");
+        let folder = self.logs.clone();
+        let written = tokio::task::spawn_blocking(move || logs::leave_word(&folder, lease, &text));
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%lease, %error, "the tenant cannot be told why"),
+            Err(error) => tracing::error!(%lease, %error, "the tenant cannot be told why"),
+        }
     }
 
     /// Lays the container out where `launch` is given, has the start marked on disk, and starts it.
@@ -253,16 +302,33 @@ impl Doer {
         self.done(lease, Step::Stop, result, Some(sight)).await;
     }
 
-    pub(super) async fn remove(self, lease: LeaseId) {
-        let id = container(lease);
-        if let Err(error) = logs::keep(&*self.runtime, lease, &self.logs).await {
-            tracing::warn!(%lease, %error, "the output of an ended lease could not be kept");
-        }
-        let result = within(KILL_DEADLINE, self.runtime.remove(&id))
+    /// Keeps the output, and removes the container. What cannot be kept, for example on a full disk, stays in the
+    /// container's own files until it can; `failures` so far, of which there is a most.
+    pub(super) async fn remove(self, lease: LeaseId, failures: u32) {
+        let result = self
+            .keep_and_remove(lease, failures)
             .await
             .map(|()| Got::Nothing);
         let sight = self.sight(lease).await;
         self.done(lease, Step::Remove, result, Some(sight)).await;
+    }
+
+    async fn keep_and_remove(&self, lease: LeaseId, failures: u32) -> Result<(), StepError> {
+        if let Err(error) = logs::keep(&*self.runtime, lease, &self.logs).await {
+            let why = with_causes(&error);
+            if failures < KEEP_TRIES_MAX {
+                let why =
+                    format!("its output cannot be kept yet, so that its container stays: {why}");
+                return Err(StepError::new(Blame::Transient, why));
+            }
+            tracing::error!(%lease, why, "the output of an ended lease is lost");
+            let folder = self.logs.clone();
+            let given_up = tokio::task::spawn_blocking(move || logs::give_up(&folder, lease)).await;
+            if let Ok(Err(error)) = given_up {
+                tracing::warn!(%lease, %error, "the tenant cannot be told of it");
+            }
+        }
+        within(KILL_DEADLINE, self.runtime.remove(&container(lease))).await
     }
 
     pub(super) async fn look(self, lease: LeaseId) {

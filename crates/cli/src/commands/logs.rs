@@ -73,6 +73,8 @@ async fn lease(session: &Session, job: JobId, attempt: Option<u32>) -> Result<Le
         reason,
         ..
     } = &lease.state
+        // Of an image that it would not or could not start, the machine has left the reason.
+        && reason.code != "image-error"
     {
         return Err(Failure::new(
             "no-such-lease",

@@ -14,7 +14,10 @@ use crate::session::{Session, block_on};
 use crate::table::pairs;
 use crate::words;
 
-pub(crate) use setup::{Init, Lender, PROCESS_LOSS, RuntimeKind, choose_runtime, open_runtime};
+pub(crate) use setup::{
+    ImageArgs, ImageFolder, Init, Lender, PROCESS_LOSS, RuntimeKind, choose_runtime, image_folder,
+    open_runtime,
+};
 
 /// Lend this machine: init, start, status, drain, resume
 #[derive(Debug, clap::Args)]
@@ -25,7 +28,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    Init(Init),
+    Init(Box<Init>),
     Start(Start),
     Status(Status),
     Drain(Drain),
@@ -114,6 +117,8 @@ fn start(context: &Context, args: &Start) -> Result<u8> {
             gateway: context.endpoint()?.to_owned(),
             runtime,
             bind: lender.stored.bind(),
+            images: lender.stored.images.clone(),
+            bidding: lender.bidding()?,
         };
         context.output.say(&format!(
             "{} provider {} lends this machine by the {} runtime",

@@ -28,6 +28,12 @@ pub(crate) struct Args {
     /// What runs containers; by default embedded as root, else process
     #[arg(long, value_name = "RUNTIME", value_enum)]
     runtime: Option<super::provider::RuntimeKind>,
+    /// Folder whose images jobs may name as oci:DIR, repeatable; by default any that you can read
+    ///
+    /// Jobs on this network are those of accounts that you fund, from this machine only: so all folders are open to
+    /// them, unless you name some. Those of the home folder's images always are.
+    #[arg(long = "image-folder", value_name = "DIR", value_parser = super::provider::image_folder)]
+    image_folder: Vec<super::provider::ImageFolder>,
 }
 
 pub(crate) fn run(context: &mut Context, args: &Args) -> Result<u8> {
@@ -39,6 +45,7 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<u8> {
             context,
             port: args.port,
             runtime: args.runtime,
+            image_folders: &args.image_folder,
             progress: &progress,
         }
         .start()

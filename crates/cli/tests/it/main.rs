@@ -11,4 +11,6 @@ mod killed;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
+mod lend;
+#[cfg(test)]
 mod world;

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use agent::images::{Allowed, ImagePolicy};
 use agent::inventory::{ChildProbe, Listing, measure};
 use agent::journal::Journal;
-use agent::pricing::Policy;
+use agent::pricing::{DeviceKind, Line, Policy};
 use agent::setup::{Plan, Provider, Ready, SetupError};
 use api::Client;
-use market::{BasisPoints, MachineId, Money, Name, NetworkName, Prices, Rate, Tier};
+use market::{BasisPoints, MachineId, Money, Name, NetworkName, Rate, Tier};
 use net::{BindOptions, Endpoint, Services};
 use runtime::{Capabilities, LocalConfig, LocalRuntime, Runtime};
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,11 @@ pub(crate) struct Init {
     /// Dollars per device and hour
     #[arg(long, value_name = "DOLLARS", default_value = "0.10", value_parser = words::rate)]
     pub(crate) price: Rate,
+    /// Least dollars per device and hour: orders that collect bids get one below the price, never below this
+    ///
+    /// By default the price itself, and then there are no bids.
+    #[arg(long, value_name = "DOLLARS", value_parser = words::rate)]
+    pub(crate) floor: Option<Rate>,
     /// Tiers to offer, repeatable
     #[arg(long, value_name = "TIER", default_value = "on-demand", value_parser = crate::commands::tier)]
     pub(crate) tier: Vec<Tier>,
@@ -85,9 +91,101 @@ pub(crate) struct Init {
     /// Reachable from this machine only
     #[arg(long)]
     pub(crate) loopback: bool,
+    #[command(flatten)]
+    pub(crate) images: ImageArgs,
     /// The account's key, whatever flags and environment say
     #[arg(skip)]
     pub(crate) key_file: Option<PathBuf>,
+}
+
+/// Which images tenants may name.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct ImageArgs {
+    /// Folder of this machine that tenants may name as oci:DIR, with all in it; repeatable; none by default
+    ///
+    /// The word any allows every folder, the word none takes back what was allowed before.
+    #[arg(long = "image-folder", value_name = "DIR", value_parser = image_folder, help_heading = "Images")]
+    pub(crate) folders: Vec<ImageFolder>,
+    /// Registry that tenants may name although its address is private, repeatable; public ones are allowed by default
+    #[arg(long = "registry", value_name = "HOST[:PORT]", value_parser = registry, help_heading = "Images")]
+    pub(crate) registries: Vec<String>,
+    /// Registry that tenants may not name, repeatable; the word all leaves only those of --registry
+    #[arg(long = "deny-registry", value_name = "HOST[:PORT]", value_parser = registry, help_heading = "Images")]
+    pub(crate) denied: Vec<String>,
+    /// What counts where nothing is said and nothing is stored
+    #[arg(skip)]
+    pub(crate) otherwise: ImagePolicy,
+}
+
+/// What `--image-folder` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ImageFolder {
+    /// Every folder.
+    Any,
+    /// None of them.
+    None,
+    /// This one.
+    Dir(PathBuf),
+}
+
+/// Reads what `--image-folder` says.
+pub(crate) fn image_folder(text: &str) -> std::result::Result<ImageFolder, String> {
+    match text {
+        "any" => Ok(ImageFolder::Any),
+        "none" => Ok(ImageFolder::None),
+        dir => {
+            let path = Path::new(dir);
+            let found = path
+                .canonicalize()
+                .map_err(|error| format!("{dir}: {error}"))?;
+            if found.is_dir() {
+                // The name that was given, so that tenants may use it; links in it are followed when it is used.
+                std::path::absolute(path)
+                    .map(ImageFolder::Dir)
+                    .map_err(|error| format!("{dir}: {error}"))
+            } else {
+                Err(format!("{dir} is no folder"))
+            }
+        }
+    }
+}
+
+fn registry(text: &str) -> std::result::Result<String, String> {
+    let plain = text
+        .bytes()
+        .all(|c| c.is_ascii_alphanumeric() || b".:-[]".contains(&c));
+    if (1..=255).contains(&text.len()) && plain {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is no HOST[:PORT]"))
+}
+
+impl ImageArgs {
+    /// Returns what shall be allowed: what is said here, else what was stored.
+    fn policy(&self, before: Option<&ImagePolicy>) -> ImagePolicy {
+        let mut policy = before.unwrap_or(&self.otherwise).clone();
+        if !self.folders.is_empty() {
+            let dirs = self.folders.iter().filter_map(|folder| match folder {
+                ImageFolder::Dir(dir) => Some(dir.display().to_string()),
+                ImageFolder::Any | ImageFolder::None => None,
+            });
+            policy.folders = if self.folders.contains(&ImageFolder::Any) {
+                Allowed::Any
+            } else {
+                Allowed::Listed(dirs.collect())
+            };
+        }
+        if !self.registries.is_empty() {
+            policy.registries = Allowed::Listed(self.registries.clone());
+        }
+        if !self.denied.is_empty() {
+            let (all, some): (Vec<&String>, Vec<&String>) =
+                self.denied.iter().partition(|rule| *rule == "all");
+            policy.only_listed_registries = !all.is_empty();
+            policy.denied_registries = some.into_iter().cloned().collect();
+        }
+        policy
+    }
 }
 
 /// What is stored of an agent of this machine.
@@ -103,7 +201,12 @@ pub(crate) struct Stored {
     slots: u8,
     share_percent: u16,
     price_micros_per_device_hour: u64,
+    #[serde(default)]
+    floor_micros_per_device_hour: Option<u64>,
     tiers: Vec<String>,
+    /// Which images tenants may name.
+    #[serde(default)]
+    pub(crate) images: ImagePolicy,
     bond_micros: u64,
     region: Option<String>,
     port: u16,
@@ -181,16 +284,23 @@ impl Stored {
         }
     }
 
-    fn plan(&self, dial: Vec<Name>) -> Result<Plan> {
-        let broken = || {
-            Failure::new(
-                "bad-context",
-                "the stored provider has values that are none",
-            )
+    /// Returns at what prices it lends.
+    pub(crate) fn policy(&self) -> Result<Policy> {
+        let target = Rate::from_micros_per_hour(self.price_micros_per_device_hour);
+        let floor = self
+            .floor_micros_per_device_hour
+            .map_or(target, Rate::from_micros_per_hour);
+        let line = |text: &String| {
+            let tier = crate::commands::tier(text).map_err(|_| broken())?;
+            Ok(Line::new(DeviceKind::Any, tier, target, floor))
         };
+        Ok(Policy::of_lines(
+            self.tiers.iter().map(line).collect::<Result<_>>()?,
+        ))
+    }
+
+    fn plan(&self, dial: Vec<Name>) -> Result<Plan> {
         let parse = |text: &String| Name::parse(text).ok_or_else(broken);
-        let tier = |text: &String| crate::commands::tier(text).map_err(|_| broken());
-        let price = Rate::from_micros_per_hour(self.price_micros_per_device_hour);
         Ok(Plan {
             name: parse(&self.name)?,
             bond: Money::from_micros(self.bond_micros),
@@ -201,15 +311,7 @@ impl Stored {
                 dial,
                 ..Listing::default()
             },
-            policy: Policy {
-                tiers: self.tiers.iter().map(tier).collect::<Result<_>>()?,
-                prices: Prices {
-                    per_device_hour: price,
-                    ..Prices::default()
-                },
-                floor: price,
-                ..Policy::default()
-            },
+            policy: self.policy()?,
         })
     }
 }
@@ -291,6 +393,12 @@ impl Lender {
             slots: args.slots,
             share_percent: args.share,
             price_micros_per_device_hour: args.price.micros_per_hour(),
+            floor_micros_per_device_hour: args
+                .floor
+                .map(|floor| floor.min(args.price).micros_per_hour()),
+            images: args
+                .images
+                .policy(before.as_ref().map(|stored| &stored.images)),
             tiers: args
                 .tier
                 .iter()
@@ -352,6 +460,16 @@ impl Lender {
             .map_err(failed)
     }
 
+    /// Returns how it bids; `None` where it never goes below its prices.
+    pub(crate) fn bidding(&self) -> Result<Option<agent::Bidding>> {
+        let policy = self.stored.policy()?;
+        if !policy.bids() {
+            return Ok(None);
+        }
+        let key = Wallet::open(&self.stored.key_file)?.key().clone();
+        Ok(Some(agent::Bidding { key, policy }))
+    }
+
     /// Brings the ledger to what is stored and measured.
     pub(crate) async fn bring_up_to_date(
         &mut self,
@@ -402,6 +520,11 @@ impl Lender {
         endpoint.close().await;
         Ok(hints)
     }
+}
+
+fn broken() -> Failure {
+    let what = "the stored provider has values that are none";
+    Failure::new("bad-context", what)
 }
 
 fn folder(context: &Context, label: &str) -> PathBuf {

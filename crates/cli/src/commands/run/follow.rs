@@ -199,6 +199,9 @@ impl Follow<'_> {
                 "start",
                 &format!("{lease} ended before it was ready: {reason}"),
             );
+            if reason.code == "image-error" {
+                self.machine_said(lease).await;
+            }
             return;
         };
         assert_eq!(reading_of, lease, "a job has one live lease");
@@ -219,6 +222,21 @@ impl Follow<'_> {
             Ok(Ok(Err(failure))) => self.incomplete(failure.what()),
             Ok(Err(error)) => self.incomplete(&error.to_string()),
             Err(_) => self.incomplete("its machine does not answer"),
+        }
+    }
+
+    /// Shows what the machine left in place of the output of a workload that never ran: why, and what to do.
+    async fn machine_said(&self, lease: LeaseId) {
+        let words = async {
+            let view = self.session.client.lease(&lease).await?;
+            let wanted = Wanted {
+                streams: LogStreams::Both,
+                follow: false,
+            };
+            tail::copy(self.session, self.wallet, self.output, &view, wanted).await
+        };
+        if !matches!(tokio::time::timeout(LOST_OUTPUT, words).await, Ok(Ok(_))) {
+            self.incomplete("its machine does not say why");
         }
     }
 

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use agent::images::ImagePolicy;
 use api::{Client, Code, OfferFilter, StatusView};
 use market::{AccountId, Digest, Money, Rate, Tier, Tx};
 
 use crate::commands::node;
-use crate::commands::provider::{Init, Lender, PROCESS_LOSS, RuntimeKind, Which, choose_runtime};
+use crate::commands::provider::{
+    ImageArgs, ImageFolder, Init, Lender, PROCESS_LOSS, RuntimeKind, Which, choose_runtime,
+};
 use crate::context::{Context, Stored};
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
@@ -37,6 +40,8 @@ const PROVIDER_MONEY: Money = Money::from_dollars(100);
 const BOND: Money = Money::from_dollars(10);
 /// What the providers ask for per slot and hour; different, so that there is a best offer.
 const PRICES_MICROS: [u64; 2] = [90_000, 120_000];
+/// How far below its price each provider goes for an order that collects bids, as a percentage of the price.
+const FLOOR_PERCENT: u64 = 75;
 /// Percent of this machine that each provider lends: together most of it, with room for the node.
 const SHARE_PERCENT: u16 = 40;
 
@@ -45,6 +50,7 @@ pub(super) struct Network<'a> {
     pub(super) context: &'a mut Context,
     pub(super) port: Option<u16>,
     pub(super) runtime: Option<RuntimeKind>,
+    pub(super) image_folders: &'a [ImageFolder],
     pub(super) progress: &'a Progress,
 }
 
@@ -203,7 +209,12 @@ impl Network<'_> {
     ) -> Result<(Lender, Option<Child>)> {
         let service = Service::new(&self.context.home, format!("provider-{label}"));
         if service.running()?.is_some() {
-            return Ok((Lender::find(self.context, label)?, None));
+            if self.image_folders.is_empty() {
+                return Ok((Lender::find(self.context, label)?, None));
+            }
+            let what =
+                format!("provider-{label} runs already, with the folders it was started with");
+            return Err(Failure::new("home-busy", what).hint("stop it first: tradewind down"));
         }
         self.progress
             .phase("provider", format!("{label} measures this machine"));
@@ -219,11 +230,15 @@ impl Network<'_> {
             slots: 1,
             share: SHARE_PERCENT,
             price: Rate::from_micros_per_hour(price_micros),
+            floor: Some(Rate::from_micros_per_hour(
+                price_micros / 100 * FLOOR_PERCENT,
+            )),
             tier: vec![Tier::OnDemand],
             bond: BOND,
             region: None,
             port: 0,
             loopback: true,
+            images: self.images(),
             key_file: Some(key_file),
         };
         let (lender, _ready) = init.apply(self.context).await?;
@@ -234,6 +249,23 @@ impl Network<'_> {
         words.extend(["--endpoint".to_owned(), self.context.endpoint()?.to_owned()]);
         let child = service.start(&words)?;
         Ok((lender, Some(child)))
+    }
+
+    /// Returns which images jobs may name. The network is reached from this machine only, and only accounts that its own
+    /// treasurer funded can hire: so every folder is open, unless the person says which.
+    fn images(&self) -> ImageArgs {
+        let mut folders = self.image_folders.to_vec();
+        if folders
+            .iter()
+            .any(|folder| matches!(folder, ImageFolder::Dir(_)))
+        {
+            folders.push(ImageFolder::Dir(self.context.home.join("images")));
+        }
+        ImageArgs {
+            folders,
+            otherwise: ImagePolicy::any(),
+            ..ImageArgs::default()
+        }
     }
 
     /// Waits until a machine beats and its offer can be taken.

@@ -4,9 +4,13 @@ mod world;
 
 use std::time::Duration;
 
-use agent::{Bidder, pricing::Policy, run_bidder};
+use agent::{
+    Bidding,
+    images::ImagePolicy,
+    pricing::{DeviceKind, Line, Policy},
+};
 use api::{LeaseStateView, LeaseView};
-use market::{BasisPoints, Grant, Millis, PublicKey, Rate, Rights, Tx};
+use market::{Grant, Millis, PublicKey, Rate, Rights, Tier, Tx};
 use net::{
     BindOptions, Endpoint, Peer, Services,
     logs::{LogClient, LogEvent, LogOffsets, LogQuery, LogStreams},
@@ -76,7 +80,7 @@ async fn setup_again_changes_nothing() {
     let again = world.set_up(&Policy::default()).await;
     assert_eq!((again.machine, again.changed), (world.machine, vec![]));
     let mut dearer = Policy::default();
-    dearer.prices.per_device_hour = Rate::from_micros_per_hour(300_000);
+    dearer.lines[0].target = Rate::from_micros_per_hour(300_000);
     let changed = world.set_up(&dearer).await.changed;
     assert_eq!(
         changed.len(),
@@ -346,19 +350,23 @@ async fn read(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_with_a_window_is_won_below_the_ask() {
-    let (world, agent) = scene().await;
-    let bidder = Bidder {
-        client: world.client.clone(),
+    let world = World::start().await;
+    let target = Rate::from_micros_per_hour(100_000);
+    let floor = Rate::from_micros_per_hour(50_000);
+    let lines = vec![Line::new(DeviceKind::Any, Tier::OnDemand, target, floor)];
+    let agent = world.spawn_agent_that_bids(Some(Bidding {
         key: owner(),
-        machine: world.machine,
-        policy: Policy {
-            floor: Rate::from_micros_per_hour(50_000),
-            undercut: Some(BasisPoints::from_bps(1_000)),
-            ..Policy::default()
-        },
-    };
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let bidding = tokio::spawn(run_bidder(bidder, async { drop(stopped.await) }));
+        policy: Policy::of_lines(lines),
+    }));
+    until("a beat", async || {
+        world
+            .client
+            .machine(&world.machine)
+            .await
+            .unwrap()
+            .last_beat
+    })
+    .await;
     // The bidder hears only what opens after it began to listen.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let job = world
@@ -367,8 +375,27 @@ async fn an_order_with_a_window_is_won_below_the_ask() {
     let lease = world.running(job).await;
     assert!(lease.source.starts_with("bid_"), "{}", lease.source);
     assert_eq!(lease.prices.per_device_hour.0.micros(), 90_000);
-    stop.send(()).unwrap();
-    bidding.await.unwrap().unwrap();
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_the_provider_does_not_take_is_refused_with_a_word_to_the_tenant() {
+    let mut world = World::start().await;
+    world.images = ImagePolicy::default();
+    let agent = world.agent().await;
+    for image in ["oci:/etc/secrets", "127.0.0.1:9/internal:1"] {
+        let job = world.open_job_of(image, |_| {}).await;
+        let (reason, lease) = world.ended(job).await;
+        assert_eq!(reason, "image-error", "{image}");
+        assert_eq!(lease.charged.0, market::Money::ZERO);
+        let machine = world.client.machine(&world.machine).await.unwrap();
+        let peer = Peer::from_hints(machine.endpoint_key, &machine.dial);
+        let said = String::from_utf8(read(&peer, &lease, &tenant()).await.unwrap()).unwrap();
+        assert!(said.starts_with("tradewind: image-not-allowed: "), "{said}");
+        assert!(said.contains("\ntradewind: next: "), "{said}");
+        assert_eq!(world.fake.starts(&container(lease.id)), 0);
+    }
     agent.stop().await;
     world.stop().await;
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use agent::{
+    images::ImagePolicy,
     inventory::{Listing, RecordedProbe, measure},
     journal::Journal,
     pricing::Policy,
@@ -31,7 +32,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 /// Longest wait for anything in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// The image that every job of these tests names.
+/// The image that every job of these tests names, unless it says otherwise.
 const IMAGE: &str = "oci:/srv/app";
 
 pub(crate) fn network() -> NetworkName {
@@ -85,6 +86,8 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) fake: Fake,
     pub(crate) machine: MachineId,
+    /// Which images its agent takes.
+    pub(crate) images: ImagePolicy,
     /// Where the agent's data plane listens.
     port: u16,
     folder: TempDir,
@@ -164,6 +167,7 @@ impl World {
             keeper_seal,
             fake: Fake::new(),
             machine: MachineId::from_bytes([0; 16]),
+            images: ImagePolicy::any(),
             port: free_port(),
             folder,
         };
@@ -227,6 +231,10 @@ impl World {
     }
 
     pub(crate) fn spawn_agent(&self) -> Agent {
+        self.spawn_agent_that_bids(None)
+    }
+
+    pub(crate) fn spawn_agent_that_bids(&self, bidding: Option<agent::Bidding>) -> Agent {
         let (stop, stopped) = oneshot::channel::<()>();
         let config = agent::Config {
             folder: self.folder.path().join("agent"),
@@ -236,6 +244,8 @@ impl World {
                 port: self.port,
                 ..BindOptions::loopback()
             },
+            images: self.images.clone(),
+            bidding,
         };
         let task = tokio::spawn(agent::run(config, async { drop(stopped.await) }));
         Agent { stop, task }
@@ -269,8 +279,17 @@ impl World {
 
     /// Opens a job whose manifest the keeper holds; `change` makes it another than the usual ten minutes.
     pub(crate) async fn open_job(&self, change: impl FnOnce(&mut JobSpec)) -> JobId {
-        let image_digest = Digest(*runtime::Digest::of(IMAGE.as_bytes()).as_bytes());
-        let mut manifest = Manifest::new(IMAGE, image_digest);
+        self.open_job_of(IMAGE, change).await
+    }
+
+    /// As [`Self::open_job`], of another image.
+    pub(crate) async fn open_job_of(
+        &self,
+        image: &str,
+        change: impl FnOnce(&mut JobSpec),
+    ) -> JobId {
+        let image_digest = Digest(*runtime::Digest::of(image.as_bytes()).as_bytes());
+        let mut manifest = Manifest::new(image, image_digest);
         manifest
             .secrets
             .insert("TOKEN".to_owned(), SecretText::new("hush-hush"));
