@@ -1,11 +1,11 @@
 //! Providers killed with SIGKILL while a real container runs for a lease: nothing is lost, nothing runs twice.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::world::{World, can_run_containers, job_id};
+use crate::world::{World, can_run_containers, job_id, until};
 
 /// How long the workload sleeps: longer than two providers need to come back, shorter than the silence that ends a lease.
 const SLEEP_S: u64 = 6;
@@ -19,9 +19,7 @@ fn providers_killed_in_mid_lease_take_their_containers_up_again() {
     }
     let world = World::new();
     world.good(&["up", "--demo", "--port", &world.port.to_string()]);
-    let offers = json(&world.good(&["offers", "-o", "json"]));
-    let class = offers["items"][0]["isolation"].as_str().unwrap().to_owned();
-    let image = format!("oci:{}", world.home().join("images/demo").display());
+    let (class, image) = (world.isolation(), world.demo_image());
     let sleep = SLEEP_S.to_string();
     let words = [
         "run",
@@ -37,9 +35,7 @@ fn providers_killed_in_mid_lease_take_their_containers_up_again() {
         &sleep,
     ];
     let job = job_id(&world.good(&words));
-    until("running", || {
-        job_state(&world, &job) == "running" && ready(&world, &job)
-    });
+    until("running", PATIENCE, || world.runs(&job));
 
     for provider in ["provider-a", "provider-b"] {
         let pid_file = world.home().join("run").join(format!("{provider}.pid"));
@@ -50,12 +46,11 @@ fn providers_killed_in_mid_lease_take_their_containers_up_again() {
             .unwrap();
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
-    assert_eq!(job_state(&world, &job), "running");
+    assert_eq!(world.job(&job)["state"], "running");
     let again = world.run(&["up"]);
     assert_eq!(again.code, 0, "{}", again.stderr);
 
-    until("ended", || job_state(&world, &job) == "ended");
-    let shown = json(&world.good(&["job", "show", &job, "-o", "json"]));
+    let shown = world.ended(&job, PATIENCE);
     assert_eq!(shown["end"]["reason"]["code"], "completed", "{shown}");
     assert_eq!(shown["orders"], 1, "it was placed once: {shown}");
     let ran_ms = shown["ran_ms"].as_u64().unwrap();
@@ -65,31 +60,5 @@ fn providers_killed_in_mid_lease_take_their_containers_up_again() {
         "the shim's clock counts: {shown}"
     );
     world.good(&["down"]);
-    until("nothing left", || world.left().is_empty());
-}
-
-fn json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap()
-}
-
-fn job_state(world: &World, job: &str) -> String {
-    let shown = json(&world.good(&["job", "show", job, "-o", "json"]));
-    shown["state"].as_str().unwrap().to_owned()
-}
-
-/// Tells whether the container runs: charging begins when it is ready.
-fn ready(world: &World, job: &str) -> bool {
-    let leases = json(&crate::world::http_get(
-        world.port,
-        &format!("/api/v1/jobs/{job}/leases"),
-    ));
-    leases["items"][0]["state"] == "running"
-}
-
-fn until(what: &str, mut look: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !look() {
-        assert!(Instant::now() < give_up, "never: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("nothing left", PATIENCE, || world.left().is_empty());
 }

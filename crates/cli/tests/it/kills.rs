@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::world::{World, can_run_containers, job_id};
+use crate::world::{World, can_run_containers, job_id, micros, processes, until};
 
 /// Kills in one run.
 const KILLS: u32 = 20;
@@ -39,7 +39,7 @@ fn random_kills_lose_no_job_and_no_money() {
     let mut dice = Dice(seed);
     let world = World::new();
     world.good(&["up", "--demo", "--port", &world.port.to_string()]);
-    let before = balance(&world);
+    let before = world.balance();
     let mut jobs = BTreeMap::new();
     for _ in 0..KILLS {
         if live(&world, &jobs) < JOBS_LIVE_MAX {
@@ -53,18 +53,16 @@ fn random_kills_lose_no_job_and_no_money() {
     for (job, shown) in &ended {
         charged += check_end(job, jobs[job], shown);
     }
-    let after = balance(&world);
+    let after = world.balance();
     assert_eq!(
         after,
         (before.0 - charged, 0),
         "what was charged is all that is missing, and nothing is held"
     );
     world.good(&["down"]);
-    let give_up = Instant::now() + Duration::from_secs(30);
-    while !world.left().is_empty() {
-        assert!(Instant::now() < give_up, "left behind: {:?}", world.left());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    until("nothing left", Duration::from_secs(30), || {
+        world.left().is_empty()
+    });
 }
 
 /// A small generator of its own, so that a seed means the same for ever (SplitMix64).
@@ -87,8 +85,8 @@ impl Dice {
 
 fn submit(world: &World, dice: &mut Dice, jobs: &mut BTreeMap<String, u64>) {
     let seconds = [3, 6, 9][usize::try_from(dice.up_to(3)).unwrap()];
-    let image = format!("oci:{}", world.home().join("images/demo").display());
-    let class = isolation(world);
+    let image = world.demo_image();
+    let class = world.isolation();
     let ran = world.run(&[
         "run",
         "-d",
@@ -112,17 +110,9 @@ fn submit(world: &World, dice: &mut Dice, jobs: &mut BTreeMap<String, u64>) {
     }
 }
 
-fn isolation(world: &World) -> String {
-    let offers = json(&world.good(&["offers", "-o", "json"]));
-    offers["items"][0]["isolation"]
-        .as_str()
-        .unwrap_or("container")
-        .to_owned()
-}
-
 fn live(world: &World, jobs: &BTreeMap<String, u64>) -> usize {
     jobs.keys()
-        .filter(|job| shown(world, job)["state"] != "ended")
+        .filter(|job| world.job(job)["state"] != "ended")
         .count()
 }
 
@@ -198,20 +188,13 @@ fn parent(pid: i32) -> Option<i32> {
         .ok()
 }
 
-fn processes() -> Vec<i32> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
 /// Waits until every job has ended, and returns them as shown then.
 fn settle(world: &World, jobs: &BTreeMap<String, u64>) -> BTreeMap<String, Value> {
     let give_up = Instant::now() + SETTLE_MAX;
     loop {
         let all: BTreeMap<String, Value> = jobs
             .keys()
-            .map(|job| (job.clone(), shown(world, job)))
+            .map(|job| (job.clone(), world.job(job)))
             .collect();
         let open: Vec<&String> = all
             .iter()
@@ -240,22 +223,4 @@ fn check_end(job: &str, seconds: u64, shown: &Value) -> u64 {
         );
     }
     charged
-}
-
-fn shown(world: &World, job: &str) -> Value {
-    json(&world.good(&["job", "show", job, "-o", "json"]))
-}
-
-/// Returns what is available and what is held, in micro-dollars.
-fn balance(world: &World) -> (u64, u64) {
-    let account = json(&world.good(&["account", "show", "-o", "json"]));
-    (micros(&account["available"]), micros(&account["held"]))
-}
-
-fn micros(money: &Value) -> u64 {
-    money["micros"].as_str().unwrap().parse().unwrap()
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// No single command of these tests takes longer, even on two busy cores.
@@ -72,6 +73,40 @@ impl World {
         ran.stdout
     }
 
+    /// Returns a job as the API shows it.
+    pub(crate) fn job(&self, job: &str) -> Value {
+        json(&self.good(&["job", "show", job, "-o", "json"]))
+    }
+
+    /// Tells whether the job's container runs: charging begins when it is ready.
+    pub(crate) fn runs(&self, job: &str) -> bool {
+        let leases = json(&http_get(self.port, &format!("/api/v1/jobs/{job}/leases")));
+        leases["items"][0]["state"] == "running"
+    }
+
+    /// Waits for a job's end, and returns it as shown then.
+    pub(crate) fn ended(&self, job: &str, patience: Duration) -> Value {
+        until("ended", patience, || self.job(job)["state"] == "ended");
+        self.job(job)
+    }
+
+    /// Returns what is available and what is held, in micro-dollars.
+    pub(crate) fn balance(&self) -> (u64, u64) {
+        let account = json(&self.good(&["account", "show", "-o", "json"]));
+        (micros(&account["available"]), micros(&account["held"]))
+    }
+
+    /// Returns how strongly the offered machines isolate.
+    pub(crate) fn isolation(&self) -> String {
+        let offers = json(&self.good(&["offers", "-o", "json"]));
+        offers["items"][0]["isolation"].as_str().unwrap().to_owned()
+    }
+
+    /// Returns the image that the demo built.
+    pub(crate) fn demo_image(&self) -> String {
+        format!("oci:{}", self.home().join("images/demo").display())
+    }
+
     /// Kills a process of `up`, as a power cut would.
     pub(crate) fn kill(&self, name: &str) {
         let path = self.home().join("run").join(format!("{name}.pid"));
@@ -95,7 +130,7 @@ impl World {
 
     /// Returns what of this home folder still runs, is mounted or has a cgroup.
     pub(crate) fn left(&self) -> Vec<String> {
-        let mut left = processes(self.home());
+        let mut left = processes_of(self.home());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let home = self.home().to_str().unwrap();
         left.extend(
@@ -161,32 +196,30 @@ fn read(from: &mut impl std::io::Read) -> String {
 }
 
 /// Processes that name the folder in their arguments or environment; the dead that nobody has collected yet do neither.
-fn processes(home: &Path) -> Vec<String> {
+fn processes_of(home: &Path) -> Vec<String> {
     let home = home.to_str().unwrap();
-    let names = |path: PathBuf| {
+    let names = |pid: i32, file: &str| {
         let mut bytes = Vec::new();
+        let path = format!("/proc/{pid}/{file}");
         let read = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
         read.is_ok() && String::from_utf8_lossy(&bytes).contains(home)
     };
-    let own = std::process::id().to_string();
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter(|entry| {
-            entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| name != own && name.bytes().all(|c| c.is_ascii_digit()))
+    let own = i32::try_from(std::process::id()).unwrap();
+    processes()
+        .into_iter()
+        .filter(|pid| *pid != own && (names(*pid, "cmdline") || names(*pid, "environ")))
+        .map(|pid| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            format!("process {pid}: {}", line.replace('\0', " "))
         })
-        .filter(|entry| names(entry.path().join("cmdline")) || names(entry.path().join("environ")))
-        .map(|entry| {
-            let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-            format!(
-                "process {}: {}",
-                entry.file_name().display(),
-                line.replace('\0', " ")
-            )
-        })
+        .collect()
+}
+
+/// Returns every process of this machine.
+pub(crate) fn processes() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect()
 }
 
@@ -214,6 +247,24 @@ pub(crate) fn job_id(stdout: &str) -> String {
     id
 }
 
+pub(crate) fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// Returns the exact amount of a view's money.
+pub(crate) fn micros(money: &Value) -> u64 {
+    money["micros"].as_str().unwrap().parse().unwrap()
+}
+
+/// Looks again and again until it is so.
+pub(crate) fn until(what: &str, patience: Duration, mut look: impl FnMut() -> bool) {
+    let give_up = Instant::now() + patience;
+    while !look() {
+        assert!(Instant::now() < give_up, "never: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Asks the gateway itself, byte for byte.
 pub(crate) fn http_get(port: u16, path: &str) -> String {
     use std::io::Write as _;
@@ -239,7 +290,7 @@ pub(crate) fn can_run_containers(test: &str) -> bool {
     let world = World::new();
     std::fs::create_dir_all(world.home()).unwrap();
     let seen = world.run(&["doctor", "-o", "json"]).stdout;
-    let report: serde_json::Value = serde_json::from_str(&seen).unwrap();
+    let report = json(&seen);
     let checks = report["items"].as_array().unwrap();
     let works = checks
         .iter()
