@@ -5,6 +5,7 @@
 //! shop.rs      where the repository lies; running other programs
 //! chores.rs    fmt, lint, test, docs, soak
 //! workload.rs  the demo's program as one static file
+//! fuzz.rs      the fuzz targets with coverage
 //! dist.rs      what a release holds
 //! bench/       measurements, each a module with a line in the table of benches
 //! tidy/        rules about the repository that no other tool checks
@@ -15,6 +16,7 @@
 mod bench;
 mod chores;
 mod dist;
+mod fuzz;
 mod shop;
 pub mod tidy;
 mod workload;
@@ -69,6 +71,12 @@ const CHORES: &[Chore] = &[
         words: "[--minutes N]",
         about: "all tests over and over, the long ones too, with many more random cases",
         run: chores::soak,
+    },
+    Chore {
+        name: "fuzz",
+        words: "[TARGET] [--seconds N]",
+        about: "parsers of foreign bytes, with coverage; all of them, a minute each, by default",
+        run: fuzz::run,
     },
     Chore {
         name: "docs",

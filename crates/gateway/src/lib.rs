@@ -16,6 +16,8 @@
 //!   surrounds every request; `refusal`: errors as problems; `stream`: server-sent events
 #![forbid(unsafe_code)]
 
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod keeper;
 mod parse;

@@ -91,7 +91,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
-    fn parse(text: &str) -> Answer<Self> {
+    pub(crate) fn parse(text: &str) -> Answer<Self> {
         if text.len() > QUERY_BYTES_MAX {
             return Err(bad(format!(
                 "the query is longer than {QUERY_BYTES_MAX} bytes"

@@ -103,13 +103,13 @@ impl FrameReader {
 
 /// What [`take_frame`] found.
 #[derive(Debug)]
-enum Taken {
+pub(crate) enum Taken {
     Frame(BytesMut),
     Missing(usize),
 }
 
 /// Takes a whole frame off `pending`, or says how many bytes are missing at least.
-fn take_frame(pending: &mut BytesMut, max: usize) -> Result<Taken, FrameError> {
+pub(crate) fn take_frame(pending: &mut BytesMut, max: usize) -> Result<Taken, FrameError> {
     let Some(head) = pending.first_chunk::<HEAD_BYTES>() else {
         return Ok(Taken::Missing(HEAD_BYTES - pending.len()));
     };

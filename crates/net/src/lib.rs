@@ -16,6 +16,8 @@
 
 mod endpoint;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod limits;
 pub mod logs;
 pub mod manifest;

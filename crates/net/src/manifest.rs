@@ -79,6 +79,12 @@ enum Response {
     Refused(Refusal),
 }
 
+/// Reads bytes as each thing that this protocol's frames hold.
+pub(crate) fn read_any(frame: &[u8]) {
+    crate::fuzz::canonical::<Request>(frame);
+    crate::fuzz::canonical::<Response>(frame);
+}
+
 /// Asks a keeper once for the sealed manifest of `lease`, within `within` in all.
 ///
 /// # Errors

@@ -27,6 +27,7 @@ const HOUSE: &[(&str, Reach)] = &[
     ),
     ("gateway", Reach::These(&["market", "api", "node", "net"])),
     ("cli", Reach::All),
+    ("fuzz", Reach::All),
 ];
 
 /// Crates that may know the engine: the node runs it, the light client checks what it signs.

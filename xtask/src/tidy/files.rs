@@ -37,14 +37,14 @@ pub(crate) fn blobs_are_small(repo: &Repo) -> Vec<Finding> {
         .collect()
 }
 
-/// Reports crates that do not take the workspace's lints.
+/// Reports crates of the workspace that do not take its lints.
 pub(crate) fn lints_are_inherited(repo: &Repo) -> Vec<Finding> {
     let manifests = repo
         .files
         .iter()
         .filter(|file| file.path.ends_with("/Cargo.toml"));
     manifests
-        .filter(|file| !inherits_lints(file.text()))
+        .filter(|file| !is_workspace_of_its_own(file.text()) && !inherits_lints(file.text()))
         .map(|file| Finding::failure("lints", &file.path, "lacks [lints] workspace = true"))
         .collect()
 }
@@ -62,6 +62,10 @@ fn stale(repo: &Repo, generated: &[Generated]) -> Vec<Finding> {
     stale
         .map(|it| Finding::failure("generated", it.path, format!("stale; run {}", it.chore)))
         .collect()
+}
+
+fn is_workspace_of_its_own(manifest: &str) -> bool {
+    manifest.lines().any(|line| line.trim() == "[workspace]")
 }
 
 fn inherits_lints(manifest: &str) -> bool {

@@ -29,6 +29,18 @@ mod sse;
 
 pub use events::{EventFilter, EventStream};
 
+/// What the fuzz targets call: reads bytes as an event stream, and its data as events.
+#[doc(hidden)]
+pub fn fuzz_event_stream(bytes: &[u8]) {
+    let mut parser = sse::Parser::default();
+    if parser.push(bytes).is_err() {
+        return;
+    }
+    while let Some(message) = parser.next() {
+        drop(serde_json::from_str::<crate::EventView>(&message.data));
+    }
+}
+
 /// Time to connect: a gateway is near, or it is not there.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// Idle connections are dropped before the gateway does so after 30 s.

@@ -14,7 +14,7 @@ pub(super) struct Message {
     pub(super) data: String,
 }
 
-/// A line is longer than allowed.
+/// A line, or a message's data, is longer than allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
 

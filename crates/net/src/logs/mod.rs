@@ -11,3 +11,9 @@ mod wire;
 pub use client::{AttemptError, LogClient, LogError, LogEvent, LogPiece, LogQuery};
 pub use serve::{LogChunk, LogSource};
 pub use wire::{ALPN, CHUNK_BYTES_MAX, LogEnd, LogOffsets, LogStream, LogStreams};
+
+/// Reads bytes as each thing that this protocol's frames hold; what is accepted must encode back to the same bytes.
+pub(crate) fn read_any(frame: &[u8]) {
+    crate::fuzz::canonical::<wire::LogRequest>(frame);
+    crate::fuzz::canonical::<wire::LogFrame>(frame);
+}
