@@ -62,8 +62,7 @@ impl LogSource for MachineLogs {
             .map_err(|e| unavailable(&e))?;
         let expired = key.expires_at.is_some_and(|at| at.0 <= now());
         let role = key.role.as_deref().unwrap_or_default();
-        let may_look = matches!(role, "owner" | "tenant" | "viewer");
-        if key.account != Some(lease.tenant) || key.revoked || expired || !may_look {
+        if key.account != Some(lease.tenant) || key.revoked || expired || !may_look(role) {
             let text = "the grant's signer may not act for the lease's tenant";
             return Err(Refusal::new(RefusalCode::NotAuthorized, text));
         }
@@ -118,6 +117,12 @@ impl MachineLogs {
         let chunk = self.runtime.logs(id, ours(stream), u64::MAX, 0).await;
         chunk.ok().map(|chunk| chunk.end)
     }
+}
+
+/// Returns whether a key of that role may read its account's output: all that may look, as the ledger has it.
+fn may_look(role: &str) -> bool {
+    // A treasurer's account may hire as well, and its only key is the treasurer's.
+    matches!(role, "owner" | "treasurer" | "tenant" | "viewer")
 }
 
 fn container(lease: LeaseId) -> ContainerId {
@@ -356,6 +361,16 @@ mod tests {
         assert_eq!(all, text);
         let silent = read_kept(&folder, LogStream::Stderr, 0, 9).unwrap();
         assert!(silent.ended && silent.bytes.is_empty());
+    }
+
+    #[test]
+    fn a_treasurer_reads_the_output_of_its_own_leases_and_a_machine_key_does_not() {
+        for role in ["owner", "treasurer", "tenant", "viewer"] {
+            assert!(may_look(role), "{role}");
+        }
+        for role in ["machine", "provider", ""] {
+            assert!(!may_look(role), "{role}");
+        }
     }
 
     #[test]
