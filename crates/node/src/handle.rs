@@ -452,13 +452,11 @@ impl Subscription {
     }
 
     fn take(&mut self, block: &FinalBlock) {
-        let new = block
-            .events
-            .iter()
-            .filter(|event| self.after.is_none_or(|at| event.seq > at));
+        let all = block.events.iter().zip(&block.about);
+        let new = all.filter(|(event, _)| self.after.is_none_or(|at| event.seq > at));
         let wanted: Vec<Event> = new
-            .filter(|event| self.filter.fits(event))
-            .cloned()
+            .filter(|(event, about)| self.filter.fits(event, about))
+            .map(|(event, _)| event.clone())
             .collect();
         if let Some(last) = block.events.last() {
             self.after = self.after.max(Some(last.seq));

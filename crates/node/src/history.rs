@@ -15,11 +15,15 @@ use market::{
     AccountId, BidId, Event, EventKind, JobId, LeaseId, MachineId, OfferId, OrderId, PublicKey,
     RedemptionId, Reject, codec::TxId, event::Slot,
 };
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, ToSql, params, params_from_iter};
 use tokio::sync::{mpsc, oneshot};
 
+use parties::{Parties, complete};
+
+mod parties;
+
 /// Version of the tables; another one is made again from the blocks.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// Blocks that may wait for the writer: it is as fast as the engine's own fsync.
 const WRITES_MAX: usize = 16;
 /// Connections kept open for queries.
@@ -107,6 +111,8 @@ pub struct FinalBlock {
     pub txs: Vec<Included>,
     /// Its events, in order.
     pub events: Vec<Event>,
+    /// What each of them is about, in the same order; the history fills it in when it takes the block.
+    pub about: Vec<Vec<Subject>>,
 }
 
 /// Returns the stable tag of an event's kind: its position in [`EventKind`].
@@ -126,9 +132,12 @@ pub(crate) struct History {
 }
 
 enum Write {
-    Block(Arc<FinalBlock>, oneshot::Sender<Result<(), HistoryError>>),
+    Block(FinalBlock, Written),
     Stop,
 }
+
+/// Takes the block as it was written.
+type Written = oneshot::Sender<Result<Arc<FinalBlock>, HistoryError>>;
 
 /// The writer's thread, to be joined once nothing is written any more.
 pub(crate) struct Writer {
@@ -180,8 +189,8 @@ impl History {
         Ok((history, writer))
     }
 
-    /// Writes a block unless it is there; returns once it is durable.
-    pub(crate) async fn append(&self, block: Arc<FinalBlock>) -> Result<(), HistoryError> {
+    /// Writes a block unless it is there; returns it, with what its events are about, once it is durable.
+    pub(crate) async fn append(&self, block: FinalBlock) -> Result<Arc<FinalBlock>, HistoryError> {
         let (done, written) = oneshot::channel();
         self.writes
             .send(Write::Block(block, done))
@@ -250,32 +259,29 @@ impl History {
         limit: usize,
     ) -> Result<(Vec<Event>, Option<u64>), HistoryError> {
         let limit = limit.min(PAGE_MAX);
-        let mut after = after.map_or(-1, u64::cast_signed);
+        let after = after.map_or(-1, u64::cast_signed);
         self.read(|db| {
             let mut found = Vec::new();
             let mut scanned = 0;
-            let subject = filter.subjects.first().map(Subject::key);
-            let mut query = db.prepare_cached(match subject {
-                Some(_) => {
-                    "SELECT e.seq, e.body FROM subjects s JOIN events e USING (seq)
-                     WHERE s.subject = ?2 AND s.seq > ?1 ORDER BY s.seq"
-                }
-                None => "SELECT seq, body FROM events WHERE seq > ?1 AND ?2 IS NULL ORDER BY seq",
-            })?;
-            let mut rows = query.query(params![after, subject])?;
+            let mut query = db.prepare_cached(&events_query(filter.subjects.len()))?;
+            let keys: Vec<Vec<u8>> = filter.subjects.iter().map(Subject::key).collect();
+            let values = std::iter::once(&after as &dyn ToSql)
+                .chain(keys.iter().map(|key| key as &dyn ToSql));
+            let mut rows = query.query(params_from_iter(values))?;
+            let mut seen = after;
             while let Some(row) = rows.next()? {
                 let body: Vec<u8> = row.get(1)?;
                 let event: Event = borsh::from_slice(&body).map_err(|_| HistoryError::Damaged)?;
-                after = row.get(0)?;
+                seen = row.get(0)?;
                 scanned += 1;
-                if filter.fits(&event) {
+                if filter.fits_kind(&event) {
                     found.push(event);
                 }
                 if found.len() >= limit || scanned >= SCAN_MAX {
                     break;
                 }
             }
-            Ok((found, u64::try_from(after).ok()))
+            Ok((found, u64::try_from(seen).ok()))
         })
     }
 
@@ -302,11 +308,13 @@ impl History {
 }
 
 impl Filter {
-    /// Returns whether the event is wanted.
-    pub fn fits(&self, event: &Event) -> bool {
-        let about = subjects(&event.kind);
-        self.subjects.iter().all(|subject| about.contains(subject))
-            && (self.kinds.is_empty() || self.kinds.contains(&kind_tag(&event.kind)))
+    /// Returns whether an event about these subjects is wanted.
+    pub fn fits(&self, event: &Event, about: &[Subject]) -> bool {
+        self.subjects.iter().all(|subject| about.contains(subject)) && self.fits_kind(event)
+    }
+
+    fn fits_kind(&self, event: &Event) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind_tag(&event.kind))
     }
 }
 
@@ -327,9 +335,9 @@ impl Subject {
     }
 }
 
-/// Returns what an event is about.
+/// Returns what an event is about by its own words; see [`Parties`] for what it leaves unsaid.
 #[expect(clippy::too_many_lines, reason = "one match over every kind of event")]
-pub fn subjects(kind: &EventKind) -> Vec<Subject> {
+fn subjects(kind: &EventKind) -> Vec<Subject> {
     use EventKind as K;
     use Subject as S;
     match *kind {
@@ -441,13 +449,32 @@ fn slot_subject(slot: Slot) -> Option<Subject> {
     }
 }
 
+/// Returns the query for events about that many subjects: the first leads, the others are looked up.
+fn events_query(subjects: usize) -> String {
+    if subjects == 0 {
+        return "SELECT seq, body FROM events WHERE seq > ?1 ORDER BY seq".to_owned();
+    }
+    let mut text = "SELECT e.seq, e.body FROM subjects s JOIN events e USING (seq)
+         WHERE s.subject = ?2 AND s.seq > ?1"
+        .to_owned();
+    for n in 1..subjects {
+        let also = format!(
+            " AND EXISTS (SELECT 1 FROM subjects o WHERE o.subject = ?{} AND o.seq = s.seq)",
+            n + 2
+        );
+        text.push_str(&also);
+    }
+    text.push_str(" ORDER BY s.seq");
+    text
+}
+
 enum Prepared {
     Ready(Connection),
     OtherVersion,
 }
 
 fn prepare(path: &Path) -> Result<Prepared, HistoryError> {
-    let db = Connection::open(path)?;
+    let mut db = Connection::open(path)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     // A block must be durable here before the engine forgets that it delivered it.
@@ -455,6 +482,11 @@ fn prepare(path: &Path) -> Result<Prepared, HistoryError> {
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match version {
         SCHEMA_VERSION => Ok(Prepared::Ready(db)),
+        // The same tables, but it was not written there whose leases became ready or changed.
+        1 => {
+            complete(&mut db)?;
+            Ok(Prepared::Ready(db))
+        }
         0 => {
             db.execute_batch(
                 "BEGIN;
@@ -466,7 +498,7 @@ fn prepare(path: &Path) -> Result<Prepared, HistoryError> {
                  CREATE TABLE events(seq INTEGER PRIMARY KEY, height INTEGER NOT NULL, body BLOB NOT NULL);
                  CREATE TABLE subjects(
                    subject BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(subject, seq)) WITHOUT ROWID;
-                 PRAGMA user_version = 1;
+                 PRAGMA user_version = 2;
                  COMMIT;",
             )?;
             Ok(Prepared::Ready(db))
@@ -482,14 +514,21 @@ fn open_reader(path: &Path) -> Result<Connection, HistoryError> {
 }
 
 fn write_all(mut db: Connection, mut writes: mpsc::Receiver<Write>) {
+    let mut parties = Parties::default();
     while let Some(Write::Block(block, done)) = writes.blocking_recv() {
+        let written = write_block(&mut db, &mut parties, block);
         // An asker that went away loses only the answer.
-        drop(done.send(write_block(&mut db, &block)));
+        drop(done.send(written.map(Arc::new)));
     }
 }
 
-fn write_block(db: &mut Connection, block: &FinalBlock) -> Result<(), HistoryError> {
+fn write_block(
+    db: &mut Connection,
+    parties: &mut Parties,
+    mut block: FinalBlock,
+) -> Result<FinalBlock, HistoryError> {
     let height = u64::cast_signed(block.height);
+    block.about = parties.about(db, &block.events)?;
     let all = db.transaction()?;
     let new = all
         .prepare_cached("INSERT OR IGNORE INTO blocks VALUES (?1, ?2, ?3)")?
@@ -499,7 +538,7 @@ fn write_block(db: &mut Connection, block: &FinalBlock) -> Result<(), HistoryErr
             block.digest
         ])?;
     if new == 0 {
-        return Ok(());
+        return Ok(block);
     }
     for tx in &block.txs {
         let reject = tx.result.as_ref().err().map(market::codec::encode);
@@ -513,15 +552,15 @@ fn write_block(db: &mut Connection, block: &FinalBlock) -> Result<(), HistoryErr
                 reject
             ])?;
     }
-    for event in &block.events {
+    for (event, about) in block.events.iter().zip(&block.about) {
         let seq = u64::cast_signed(event.seq);
         all.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3)")?
             .execute(params![seq, height, market::codec::encode(event)])?;
-        for subject in subjects(&event.kind) {
+        for subject in about {
             all.prepare_cached("INSERT OR IGNORE INTO subjects VALUES (?1, ?2)")?
                 .execute(params![subject.key(), seq])?;
         }
     }
     all.commit()?;
-    Ok(())
+    Ok(block)
 }

@@ -144,13 +144,9 @@ impl Ledger {
     /// # Panics
     /// When the history cannot be written: the block must not reach the store then, so the engine stops.
     pub(crate) async fn record(&self, executed: &Executed, digest: Digest) -> Arc<FinalBlock> {
-        let block = Arc::new(final_block(executed, digest));
-        self.shared
-            .history
-            .append(Arc::clone(&block))
-            .await
-            .expect("a final block can be written to the history");
-        block
+        let block = final_block(executed, digest);
+        let written = self.shared.history.append(block).await;
+        written.expect("a final block can be written to the history")
     }
 
     /// Follows one final block that is in the history: the readable state first, then everyone who waits.
@@ -236,5 +232,6 @@ pub(crate) fn final_block(executed: &Executed, digest: Digest) -> FinalBlock {
         digest: digest.0,
         txs,
         events: executed.outcome.events.clone(),
+        about: Vec::new(),
     }
 }

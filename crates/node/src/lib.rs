@@ -43,9 +43,7 @@ mod state;
 pub use chain::{BadBlock, read_block};
 pub use folder::{FORMAT_VERSION, FolderError};
 pub use handle::{EXPIRY_MAX, Ended, Handle, Status, SubmitError, Subscription, WaitError};
-pub use history::{
-    Filter, FinalBlock, HistoryError, Included, PAGE_MAX, Subject, kind_tag, subjects,
-};
+pub use history::{Filter, FinalBlock, HistoryError, Included, PAGE_MAX, Subject, kind_tag};
 pub use ledger::Head;
 pub use node::{Config, Node, StartError, StopError};
 pub use pool::PoolFull;

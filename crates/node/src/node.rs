@@ -439,7 +439,7 @@ impl Loader<'_> {
             .map_err(|why| StartError::Store(why.to_string()))?;
             if height > have {
                 history
-                    .append(Arc::new(final_block(&executed, block.digest())))
+                    .append(final_block(&executed, block.digest()))
                     .await?;
             }
         }

@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use api::{EventFilter, EventKindView, EventStream, EventView};
+use ed25519_dalek::SigningKey;
+use market::{Digest, EventKind, Tx};
+use node::{Filter, Node, Subject};
 use tokio::time::timeout;
 
-use crate::world::{PATIENCE, World, account, key};
+use crate::world::{PATIENCE, World, account, job_spec, key, machine_keys, now, treasurer};
 
 async fn next(events: &mut EventStream) -> EventView {
     timeout(PATIENCE, events.next()).await.unwrap().unwrap()
@@ -53,6 +56,76 @@ async fn a_filter_lets_only_its_own_through() {
     let page = world.client.event_page(None, &filter).await.unwrap();
     assert_eq!(page.items, [event]);
     world.stop().await;
+}
+
+/// Returns the kinds of the account's events, as a page has them.
+async fn kinds_of(world: &World, owner: &SigningKey) -> Vec<&'static str> {
+    let filter = EventFilter::account(account(owner));
+    let page = world.client.event_page(None, &filter).await.unwrap();
+    page.items.iter().map(|event| event.kind.word()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_hear_that_their_lease_is_ready() {
+    let world = World::start().await;
+    let (owner, tenant, sign_key) = (key(40), key(41), key(42));
+    let (keys, _) = machine_keys(&sign_key, &key(43));
+    let machine = world.machine(&owner, keys, &sign_key).await;
+    world.fund(&tenant, 10).await;
+    let filter = EventFilter {
+        kinds: vec!["lease-ready".to_owned()],
+        ..EventFilter::account(account(&tenant))
+    };
+    let mut live = world.client.events(None, filter);
+    let spec = job_spec(Digest([1; 32]));
+    world.apply(&tenant, Tx::OpenJob(spec)).await;
+    let work = world.client.machine_leases(&machine).await.unwrap();
+    let ready = Tx::LeaseReady {
+        lease: work.items[0].lease.id,
+        at: now(),
+    };
+    world.apply(&sign_key, ready).await;
+    assert_eq!(next(&mut live).await.kind.word(), "lease-ready");
+    for side in [&owner, &tenant] {
+        assert!(kinds_of(&world, side).await.contains(&"lease-ready"));
+    }
+    assert!(
+        !kinds_of(&world, &treasurer())
+            .await
+            .contains(&"lease-ready")
+    );
+
+    // A history of the version before knew no side of them; it is completed when it is opened.
+    let World {
+        node,
+        server,
+        folder,
+        ..
+    } = world;
+    server.stop().await;
+    node.stop().await.unwrap();
+    let path = folder.path().join("node");
+    let file = rusqlite::Connection::open(path.join("history.sqlite")).unwrap();
+    let of_accounts = "DELETE FROM subjects WHERE hex(subject) LIKE '00%' AND seq IN
+        (SELECT s.seq FROM subjects s GROUP BY s.seq HAVING count(*) = 5)";
+    assert!(file.execute(of_accounts, []).unwrap() >= 2);
+    file.pragma_update(None, "user_version", 1).unwrap();
+    drop(file);
+    let config = node::Config {
+        folder: path,
+        genesis: None,
+    };
+    let node = Node::start(config).await.unwrap();
+    for side in [&owner, &tenant] {
+        let filter = Filter {
+            subjects: vec![Subject::Account(account(side)), Subject::Machine(machine)],
+            kinds: vec![],
+        };
+        let (events, _) = node.handle().events(filter, None, 100).await.unwrap();
+        let ready = |event: &market::Event| matches!(event.kind, EventKind::LeaseReady { .. });
+        assert_eq!(events.iter().filter(|event| ready(event)).count(), 1);
+    }
+    node.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
