@@ -8,14 +8,17 @@
 //! - [`problem`]: every error as an RFC 9457 problem, with a stable [`Code`]
 //! - [`manifest`]: what a job runs; never on the ledger
 //! - [`envelope`]: how a manifest and its key are sealed to keepers and machines
+//! - [`claim`]: how a tenant shows that a manifest is its own before the job is on the ledger
 //! - [`client`]: the HTTP client, with its resumable [`EventStream`]
 
+pub mod claim;
 pub mod client;
 pub mod envelope;
 pub mod manifest;
 pub mod problem;
 pub mod view;
 
+pub use claim::ManifestClaim;
 pub use client::{Client, ClientError, EventFilter, EventStream, OfferFilter, Wait};
 pub use problem::{Code, Problem};
 pub use view::*;

@@ -298,6 +298,10 @@ codes! {
         "send application/octet-stream or application/json",
     ];
     TooManyRequests = "too-many-requests", 429, "too many requests at once", ["wait a second and try again"];
+    RateLimited = "rate-limited", 429, "too many requests lately", [
+        "wait as many seconds as Retry-After says",
+        "follow /api/v1/events instead of asking again and again",
+    ];
     Overloaded = "overloaded", 503, "the node has more work than it can take", [
         "wait a few seconds and try again",
         "use another node of the network",
@@ -316,6 +320,10 @@ codes! {
     ];
     NoManifest = "no-manifest", 404, "the keeper has no manifest of this job", [
         "send it again: tradewind run keeps a copy until the job ends",
+    ];
+    UnsignedManifest = "unsigned-manifest", 403, "the job is not on the ledger, and nothing shows that it will be yours", [
+        "send the manifest again once the job is final",
+        "sign the upload with the key that opens the job: header Tradewind-Claim",
     ];
     BadManifest = "bad-manifest", 422, "the sealed manifest is not the one that the job names", [
         "seal the same manifest and salt that the job's digest was made from",

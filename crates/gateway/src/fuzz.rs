@@ -10,8 +10,7 @@ pub fn query(text: &str) {
     let Ok(mut query) = Query::parse(text) else {
         return;
     };
-    drop(query.limit());
-    drop(query.cursor());
+    drop(query.cut());
     drop(query.flag("live"));
     drop(query.number("wait"));
     survives(query.id::<JobId>("job").ok().flatten());

@@ -4,7 +4,7 @@
 //! the node only through [`node::Handle`], and everything it answers is a view or a problem of the `api` crate.
 //!
 //! ```text
-//!  request ─► connections (bounded, head deadline) ─► guard (request id, deadline, in-flight bound)
+//!  request ─► connections (shares, head deadline) ─► guard (request id, deadline, shares, rates)
 //!          ─► route ─► parse ─► reads (final ledger) ─► view
 //!                         └──► node (submit, receipt, events, proof)   any error ─► refusal ─► problem+json
 //! ```
@@ -13,9 +13,11 @@
 //! - [`serve`], [`Config`], [`Server`]: the way in
 //! - [`Keeper`]: holds encrypted manifests and hands them to the machines of live leases
 //! - `routes`: one file a noun; `reads`: views of ledger records; `parse`: ids, queries and bodies; `guard`: what
-//!   surrounds every request; `refusal`: errors as problems; `stream`: server-sent events
+//!   surrounds every request; `clients`: who asks, with its share and rate; `refusal`: errors as problems; `stream`:
+//!   server-sent events
 #![forbid(unsafe_code)]
 
+mod clients;
 #[doc(hidden)]
 pub mod fuzz;
 mod guard;
@@ -28,5 +30,6 @@ mod server;
 mod stall;
 mod stream;
 
+pub use clients::{Limits, LocalClients, Rate};
 pub use keeper::{Keeper, KeeperConfig, KeeperError};
 pub use server::{Config, ServeError, Server, serve};

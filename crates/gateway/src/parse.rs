@@ -1,22 +1,47 @@
 //! Ids, queries and bodies: everything that reads a client's bytes, each with its bound.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use api::{Code, Page, view::text::Text};
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequestParts, RawPathParams},
     http::{HeaderMap, header, request::Parts},
 };
+use tokio::time::timeout;
 
-use crate::refusal::{Answer, Refusal};
+use crate::{
+    clients::Client,
+    refusal::{Answer, Refusal},
+};
 
 /// Longest query string: the longest honest one names four ids and a few kinds.
 const QUERY_BYTES_MAX: usize = 2_048;
 /// Longest text that an error quotes.
 const QUOTE_CHARS: usize = 80;
+/// Time for a body: far more than the largest takes on a slow line, far less than a request may wait.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// Items of a page when the client names no number.
 const PAGE_DEFAULT: usize = 100;
 /// Most items of a page: bounds the work and the answer of one request.
 pub(crate) const PAGE_MAX: usize = 1_000;
+
+impl<S: Send + Sync> FromRequestParts<S> for Client {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Answer<Self> {
+        let client = parts.extensions.get::<Self>().copied();
+        // Every connection says whose it is; without one, nobody in particular.
+        Ok(client.unwrap_or(Self::at(std::net::Ipv4Addr::UNSPECIFIED.into())))
+    }
+}
+
+/// Which page of a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    after: Option<(u64, u64)>,
+    limit: usize,
+}
 
 /// The one id in a route's path.
 pub(crate) struct PathId<T>(pub(crate) T);
@@ -157,8 +182,16 @@ impl Query {
         Ok(limit.min(PAGE_MAX))
     }
 
+    /// Takes which page is wanted.
+    pub(crate) fn cut(&mut self) -> Answer<Cut> {
+        Ok(Cut {
+            after: self.cursor()?,
+            limit: self.limit()?,
+        })
+    }
+
     /// Takes a cursor of two numbers, as [`page`] writes it.
-    pub(crate) fn cursor(&mut self) -> Answer<Option<(u64, u64)>> {
+    fn cursor(&mut self) -> Answer<Option<(u64, u64)>> {
         let Some(text) = self.text("after") else {
             return Ok(None);
         };
@@ -182,26 +215,32 @@ impl Query {
     }
 }
 
-/// Makes one page of things sorted by a key of two numbers, those after the cursor.
+/// Makes one page of things, sorted by a key of two numbers that no two of them share.
+///
+/// It looks at all of them, but keeps no more than a page.
 pub(crate) fn page<K, V>(
-    mut sorted: Vec<((u64, u64), K)>,
-    after: Option<(u64, u64)>,
-    limit: usize,
+    things: impl Iterator<Item = ((u64, u64), K)>,
+    cut: Cut,
     view: impl FnMut(K) -> Option<V>,
 ) -> Page<V> {
-    sorted.retain(|(key, _)| after.is_none_or(|after| *key > after));
-    sorted.sort_unstable_by_key(|(key, _)| *key);
-    let next = (sorted.len() > limit)
-        .then(|| sorted.get(limit - 1).map(|((a, b), _)| format!("{a}.{b}")))
-        .flatten();
-    sorted.truncate(limit);
+    let mut first: BTreeMap<(u64, u64), K> = BTreeMap::new();
+    for (key, thing) in things.filter(|(key, _)| cut.after.is_none_or(|after| *key > after)) {
+        // One more than fits tells whether there is a next page.
+        if first.len() <= cut.limit {
+            first.insert(key, thing);
+        } else if first.last_key_value().is_some_and(|(last, _)| key < *last) {
+            first.pop_last();
+            first.insert(key, thing);
+        }
+    }
+    let more = first.len() > cut.limit;
+    if more {
+        first.pop_last();
+    }
+    let last = first.last_key_value().map(|((a, b), _)| format!("{a}.{b}"));
     Page {
-        items: sorted
-            .into_iter()
-            .map(|(_, item)| item)
-            .filter_map(view)
-            .collect(),
-        next,
+        items: first.into_values().filter_map(view).collect(),
+        next: last.filter(|_| more),
     }
 }
 
@@ -228,7 +267,9 @@ fn unescape(text: &str) -> Option<String> {
 
 /// Reads a body of at most `max` bytes.
 pub(crate) async fn body(body: Body, max: usize) -> Answer<Bytes> {
-    axum::body::to_bytes(body, max).await.map_err(|_| {
+    let read = timeout(BODY_DEADLINE, axum::body::to_bytes(body, max)).await;
+    let read = read.map_err(|_| Refusal::new(Code::Timeout, "the body did not come in time"))?;
+    read.map_err(|_| {
         Refusal::new(
             Code::TooLarge,
             format!("the body is longer than {max} bytes, or was cut off"),
@@ -327,7 +368,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut after = None;
         loop {
-            let page = page(all.clone(), after, 4, Some);
+            let page = page(all.clone().into_iter(), Cut { after, limit: 4 }, Some);
             seen.extend(page.items);
             let Some(next) = page.next else { break };
             after = Query::parse(&format!("after={next}"))

@@ -7,17 +7,14 @@ use api::{
     ProviderView, StatusView, WorkView,
 };
 use market::{
-    AccountId, Job, JobId, JobState, LeaseState, MachineId, Market, Money, Offer, PublicKey, Tier,
+    AccountId, Job, JobId, JobState, Lease, LeaseState, Machine, MachineId, Market, Money, Offer,
+    PublicKey, Tier,
 };
 
-use crate::parse;
+use crate::parse::{self, Cut};
 
-/// Which page of a list.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
-    pub(crate) after: Option<(u64, u64)>,
-    pub(crate) limit: usize,
-}
+/// Records in whatever order the ledger keeps them.
+type Records<'a, T> = Box<dyn Iterator<Item = &'a T> + 'a>;
 
 /// Which offers.
 #[derive(Clone, Debug, Default)]
@@ -69,27 +66,17 @@ pub(crate) fn provider(market: &Market, id: AccountId) -> Option<ProviderView> {
 
 /// Offers, cheapest first, older before newer.
 pub(crate) fn offers(market: &Market, wish: &OfferWish, cut: Cut) -> Page<OfferView> {
-    let wanted: Vec<_> = match (wish.machine, wish.provider) {
-        (Some(machine), _) => market
-            .offers_on(machine)
-            .filter(|offer| fits(market, wish, offer))
-            .collect(),
-        (None, Some(provider)) => market
-            .offers_of(provider)
-            .filter(|offer| fits(market, wish, offer))
-            .collect(),
-        (None, None) => market
-            .offers()
-            .filter(|offer| fits(market, wish, offer))
-            .collect(),
+    let all: Records<'_, Offer> = match (wish.machine, wish.provider) {
+        (Some(machine), _) => Box::new(market.offers_on(machine)),
+        (None, Some(provider)) => Box::new(market.offers_of(provider)),
+        (None, None) => Box::new(market.offers()),
     };
-    let sorted = wanted.into_iter().map(|offer| {
+    let wanted = all.filter(|offer| fits(market, wish, offer));
+    let keyed = wanted.map(|offer| {
         let rate = offer.terms.prices.per_device_hour.micros_per_hour();
         ((rate, offer.seq), offer)
     });
-    parse::page(sorted.collect(), cut.after, cut.limit, |offer| {
-        offer_view(market, offer)
-    })
+    parse::page(keyed, cut, |offer| offer_view(market, offer))
 }
 
 fn fits(market: &Market, wish: &OfferWish, offer: &Offer) -> bool {
@@ -149,35 +136,28 @@ pub(crate) fn machines(
     provider: Option<AccountId>,
     cut: Cut,
 ) -> Page<MachineView> {
-    let sorted = match provider {
-        Some(provider) => market
-            .machines_of(provider)
-            .map(|machine| ((machine.seq, 0), machine))
-            .collect(),
-        None => market
-            .machines()
-            .map(|machine| ((machine.seq, 0), machine))
-            .collect(),
+    let all: Records<'_, Machine> = match provider {
+        Some(provider) => Box::new(market.machines_of(provider)),
+        None => Box::new(market.machines()),
     };
-    parse::page(sorted, cut.after, cut.limit, |machine| {
-        Some(MachineView::from(machine))
-    })
+    let keyed = all.map(|machine| ((machine.seq, 0), machine));
+    parse::page(keyed, cut, |machine| Some(MachineView::from(machine)))
 }
 
 pub(crate) fn machine(market: &Market, id: MachineId) -> Option<MachineView> {
     market.machine(id).map(MachineView::from)
 }
 
-/// A machine's live leases with all that it needs to serve them; `None` when there is no such machine.
-pub(crate) fn machine_leases(market: &Market, id: MachineId) -> Option<Vec<WorkView>> {
+/// A machine's live leases with all that it needs to serve them, older before newer; `None` when there is no such
+/// machine.
+pub(crate) fn machine_leases(market: &Market, id: MachineId, cut: Cut) -> Option<Page<WorkView>> {
     market.machine(id)?;
     let live = market
         .leases_on(id)
-        .filter(|lease| !matches!(lease.state, LeaseState::Ended { .. }));
-    Some(
-        live.filter_map(|lease| Some(WorkView::new(lease, market.job(lease.job)?)))
-            .collect(),
-    )
+        .filter(|lease| !matches!(lease.state, LeaseState::Ended { .. }))
+        .map(|lease| ((lease.seq, 0), lease));
+    let view = |lease: &Lease| Some(WorkView::new(lease, market.job(lease.job)?));
+    Some(parse::page(live, cut, view))
 }
 
 /// Jobs, newer before older.
@@ -187,22 +167,14 @@ pub(crate) fn jobs(
     wish: JobWish,
     cut: Cut,
 ) -> Page<JobView> {
-    let key = |job: &Job| (u64::MAX - job.seq, 0);
-    let sorted = match tenant {
-        Some(tenant) => market
-            .jobs_of(tenant)
-            .filter(|job| in_state(job, wish))
-            .map(|job| (key(job), job))
-            .collect(),
-        None => market
-            .jobs()
-            .filter(|job| in_state(job, wish))
-            .map(|job| (key(job), job))
-            .collect(),
+    let all: Records<'_, Job> = match tenant {
+        Some(tenant) => Box::new(market.jobs_of(tenant)),
+        None => Box::new(market.jobs()),
     };
-    parse::page(sorted, cut.after, cut.limit, |job| {
-        Some(job_view(market, job))
-    })
+    let keyed = all
+        .filter(|job| in_state(job, wish))
+        .map(|job| ((u64::MAX - job.seq, 0), job));
+    parse::page(keyed, cut, |job| Some(job_view(market, job)))
 }
 
 fn in_state(job: &Job, wish: JobWish) -> bool {
@@ -215,13 +187,15 @@ fn in_state(job: &Job, wish: JobWish) -> bool {
     }
 }
 
-/// A job by its id's text or the beginning of it.
-pub(crate) fn job(market: &Market, text: &str) -> Found<JobView> {
-    if let Ok(id) = text.parse::<JobId>() {
-        return market
-            .job(id)
-            .map_or(Found::None, |job| Found::One(job_view(market, job)));
-    }
+/// A job by its id.
+pub(crate) fn job(market: &Market, id: JobId) -> Found<JobView> {
+    market
+        .job(id)
+        .map_or(Found::None, |job| Found::One(job_view(market, job)))
+}
+
+/// A job by the beginning of its id's text.
+pub(crate) fn job_beginning(market: &Market, text: &str) -> Found<JobView> {
     let mut matching = market
         .jobs()
         .filter(|job| job.id.to_string().starts_with(text));
@@ -240,18 +214,20 @@ fn job_view(market: &Market, job: &Job) -> JobView {
 }
 
 /// A job's leases, older before newer; `None` when there is no such job.
-pub(crate) fn job_leases(market: &Market, id: JobId) -> Option<Vec<LeaseView>> {
+pub(crate) fn job_leases(market: &Market, id: JobId, cut: Cut) -> Option<Page<LeaseView>> {
     market.job(id)?;
-    Some(market.leases_of_job(id).map(LeaseView::from).collect())
+    let keyed = market
+        .leases_of_job(id)
+        .map(|lease| ((lease.seq, 0), lease));
+    Some(parse::page(keyed, cut, |lease| {
+        Some(LeaseView::from(lease))
+    }))
 }
 
 /// Orders, older before newer.
 pub(crate) fn orders(market: &Market, cut: Cut) -> Page<OrderView> {
-    let sorted = market
-        .orders_open()
-        .map(|order| ((order.seq, 0), order))
-        .collect();
-    parse::page(sorted, cut.after, cut.limit, |order| {
+    let keyed = market.orders_open().map(|order| ((order.seq, 0), order));
+    parse::page(keyed, cut, |order| {
         Some(OrderView::new(order, market.job(order.job)?))
     })
 }

@@ -1,5 +1,7 @@
 //! Every error of a handler as a problem.
 
+use std::time::Duration;
+
 use api::{Code, Problem};
 use axum::{
     http::{HeaderValue, StatusCode, header},
@@ -7,36 +9,67 @@ use axum::{
 };
 use node::{HistoryError, ProofError, SubmitError, WaitError};
 
+use crate::clients::NoRoom;
+
 /// A refused request. The guard adds the request's id before the body is written.
 #[derive(Debug)]
-pub(crate) struct Refusal(Box<Problem>);
+pub(crate) struct Refusal(Box<Carried>);
 
 /// A handler's answer.
 pub(crate) type Answer<T> = Result<T, Refusal>;
 
 impl Refusal {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem::new(code, detail)))
+        Problem::new(code, detail).into()
+    }
+
+    /// Makes the refusal of one for whom there is no room.
+    pub(crate) fn no_room(why: NoRoom, things: &str) -> Self {
+        match why {
+            NoRoom::Yours => Self::new(
+                Code::TooManyRequests,
+                format!("your address has as many {things} as one may have"),
+            ),
+            NoRoom::All => Self::new(
+                Code::Overloaded,
+                format!("the gateway serves as many {things} as it can"),
+            ),
+        }
+    }
+
+    /// Says when to try again.
+    pub(crate) fn retry_in(mut self, wait: Duration) -> Self {
+        // Rounded up: an earlier attempt would be refused again.
+        self.0.retry_s = wait.as_millis().div_ceil(1_000).max(1);
+        self
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = Response::default();
-        *response.status_mut() =
-            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        response.extensions_mut().insert(Carried(self.0));
+        *response.status_mut() = StatusCode::from_u16(self.0.problem.status)
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.extensions_mut().insert(self.0);
         response
     }
 }
 
 /// A problem on its way to the guard.
-#[derive(Clone)]
-struct Carried(Box<Problem>);
+#[derive(Clone, Debug)]
+struct Carried {
+    problem: Problem,
+    /// When to try again, where trying again may help, in seconds.
+    retry_s: u128,
+}
 
 /// Writes the problem that a response carries, if any, with the request's id.
 pub(crate) fn finish(mut response: Response, request_id: &str) -> Response {
-    if let Some(Carried(mut problem)) = response.extensions_mut().remove::<Carried>() {
+    if let Some(carried) = response.extensions_mut().remove::<Box<Carried>>() {
+        let Carried {
+            mut problem,
+            retry_s,
+        } = *carried;
         problem.request_id = Some(request_id.to_owned());
         if problem.status >= 500 {
             tracing::warn!(
@@ -54,15 +87,23 @@ pub(crate) fn finish(mut response: Response, request_id: &str) -> Response {
             HeaderValue::from_static("application/problem+json"),
         );
         if problem.status == 429 || problem.status == 503 {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, number(&retry_s));
         }
     }
     response
 }
 
+/// Returns a number as a header has it.
+pub(crate) fn number(value: &impl ToString) -> HeaderValue {
+    HeaderValue::from_str(&value.to_string()).expect("digits are allowed in a header")
+}
+
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self(Box::new(problem))
+        Self(Box::new(Carried {
+            problem,
+            retry_s: 1,
+        }))
     }
 }
 

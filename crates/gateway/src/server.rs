@@ -2,13 +2,20 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use api::Code;
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
+use market::Market;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -17,21 +24,25 @@ use tokio::{
 };
 
 use crate::{
+    clients::{Client, Clients, Kind, Limits},
     guard::{self, Guard},
     keeper::Keeper,
+    refusal::{Answer, Refusal, internal},
     routes,
     stall::Impatient,
     stream::Streams,
 };
 
-/// Connections at once: each costs a few kilobytes, and event streams hold theirs for hours.
-const CONNECTIONS_MAX: usize = 2_048;
 /// Time for a request's head, and how long a connection may idle.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// Largest request head: a path, a query and a few headers.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Pause after an accept that failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Scans of the whole ledger at once.
+const SCANS_MAX: usize = 1;
+/// Longest wait for a turn to scan: well over a hundred scans of the largest book that was measured.
+const SCAN_PATIENCE: Duration = Duration::from_secs(10);
 /// Time for requests that are under way when the gateway stops.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -44,6 +55,8 @@ pub struct Config {
     pub handle: node::Handle,
     /// The keeper, if this node is one.
     pub keeper: Option<Arc<Keeper>>,
+    /// How much of the gateway there is, and for whom.
+    pub limits: Limits,
 }
 
 /// What handlers share.
@@ -51,7 +64,34 @@ pub struct Config {
 pub(crate) struct App {
     pub(crate) node: node::Handle,
     pub(crate) keeper: Option<Arc<Keeper>>,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) scans: Arc<Semaphore>,
+}
+
+impl App {
+    /// Looks at much of the final ledger, in turn with others and away from the threads that serve.
+    ///
+    /// A scan holds the ledger's read lock, and blocks are followed only between scans: hence few at a time.
+    pub(crate) async fn scan<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Market) -> T + Send + 'static,
+    ) -> Answer<T> {
+        let turn = timeout(SCAN_PATIENCE, Arc::clone(&self.scans).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            let text = "too many wait to look through the whole ledger";
+            return Err(Refusal::new(Code::Overloaded, text));
+        };
+        let node = self.node.clone();
+        let scan = move || {
+            let seen = node.read(look);
+            drop(turn);
+            seen
+        };
+        tokio::task::spawn_blocking(scan)
+            .await
+            .map_err(|error| internal(&error))
+    }
 }
 
 /// The gateway cannot listen.
@@ -95,10 +135,13 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
     let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let (stop, stopped) = watch::channel(false);
+    let clients = Clients::new(config.limits);
     let app = App {
         node: config.handle,
         keeper: config.keeper.clone(),
-        streams: Arc::new(Streams::new(stopped.clone())),
+        clients: Arc::clone(&clients),
+        streams: Arc::new(Streams::new(Arc::clone(&clients), stopped.clone())),
+        scans: Arc::new(Semaphore::new(SCANS_MAX)),
     };
     let router = router(app);
     let mut keeping = JoinSet::new();
@@ -107,7 +150,7 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
         keeping.spawn(async move { keeper.sweep_until(stopped).await });
     }
     let task = tokio::spawn(async move {
-        accept_loop(listener, router, stopped).await;
+        accept_loop(listener, clients, router, stopped).await;
         keeping.join_all().await;
     });
     tracing::info!(%address, "gateway listens");
@@ -119,22 +162,27 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
 }
 
 fn router(app: App) -> Router {
-    let guard = axum::middleware::from_fn_with_state(Guard::new(), guard::guard);
+    let guard = Guard::new(Arc::clone(&app.clients));
+    let guard = axum::middleware::from_fn_with_state(guard, guard::guard);
     routes::router().with_state(app).layer(guard)
 }
 
 /// Accepts connections until told to stop, then lets them finish and joins them all.
-async fn accept_loop(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept_loop(
+    listener: TcpListener,
+    clients: Arc<Clients>,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
-            accepted = accept(&listener, &room) => accepted,
+            accepted = listener.accept() => accepted,
             () = told_to_stop(&mut stopped) => break,
         };
-        let (socket, permit) = match accepted {
+        let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
@@ -142,9 +190,18 @@ async fn accept_loop(listener: TcpListener, router: Router, mut stopped: watch::
                 continue;
             }
         };
+        let client = Client::at(address.ip());
+        let Ok(place) = clients.enter(client, Kind::Connection) else {
+            turn_away(&socket);
+            continue;
+        };
         // Small answers must not wait for one another.
         drop(socket.set_nodelay(true));
-        let service = TowerToHyperService::new(router.clone());
+        let inner = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(client);
+            inner.call(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_DEADLINE)
@@ -155,7 +212,7 @@ async fn accept_loop(listener: TcpListener, router: Router, mut stopped: watch::
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(permit);
+            drop(place);
         });
     }
     drop(listener);
@@ -165,16 +222,12 @@ async fn accept_loop(listener: TcpListener, router: Router, mut stopped: watch::
     connections.shutdown().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
-    let (socket, _) = listener.accept().await?;
-    Ok((socket, permit))
+/// Says that there is no room, as far as that can be said at once, and hangs up.
+fn turn_away(socket: &TcpStream) {
+    const TEXT: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
+        content-length: 0\r\nconnection: close\r\n\r\n";
+    // Whoever does not hear it sees the end of the connection.
+    drop(socket.try_write(TEXT));
 }
 
 /// Waits until the gateway is told to stop, or dropped.

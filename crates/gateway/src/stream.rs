@@ -3,9 +3,9 @@
 //! Nothing is buffered per subscriber: the next events are read from the node when the connection takes more. One that
 //! takes nothing for too long is cut off (see `stall`), and resumes where it was when it comes back.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use api::{Code, EventView};
+use api::EventView;
 use axum::{
     body::{Body, Bytes},
     http::{HeaderValue, header},
@@ -14,18 +14,14 @@ use axum::{
 use futures::{FutureExt as _, Stream, stream::unfold};
 use market::Event;
 use node::Subscription;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::sleep,
-};
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
+    clients::{Client, Clients, Kind, Place},
     refusal::{Answer, Refusal},
     server::told_to_stop,
 };
 
-/// Event streams at once; each holds a connection and, while it catches up, a page of events.
-const STREAMS_MAX: usize = 512;
 /// Time between two signs of life on a quiet stream; clients give up after three.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Events written in one go while a stream catches up.
@@ -33,33 +29,25 @@ const BATCH_MAX: usize = 64;
 
 /// What all event streams share.
 pub(crate) struct Streams {
-    room: std::sync::Arc<Semaphore>,
+    clients: Arc<Clients>,
     stopped: watch::Receiver<bool>,
 }
 
 impl Streams {
-    pub(crate) fn new(stopped: watch::Receiver<bool>) -> Self {
-        Self {
-            room: std::sync::Arc::new(Semaphore::new(STREAMS_MAX)),
-            stopped,
-        }
+    pub(crate) fn new(clients: Arc<Clients>, stopped: watch::Receiver<bool>) -> Self {
+        Self { clients, stopped }
     }
 
     /// Returns a response that goes on until the client, the node or the gateway ends.
-    pub(crate) fn respond(&self, subscription: Subscription) -> Answer<Response> {
-        let permit = std::sync::Arc::clone(&self.room).try_acquire_owned();
-        let permit = permit.map_err(|_| {
-            Refusal::new(
-                Code::TooManyRequests,
-                "the gateway serves too many event streams",
-            )
-        })?;
+    pub(crate) fn respond(&self, client: Client, subscription: Subscription) -> Answer<Response> {
+        let place = self.clients.enter(client, Kind::Stream);
+        let place = place.map_err(|why| Refusal::no_room(why, "event streams"))?;
         let feed = Feed {
             subscription,
             stopped: self.stopped.clone(),
             greeted: false,
             written: None,
-            _permit: permit,
+            _place: place,
         };
         let mut response = Response::new(Body::from_stream(chunks(feed)));
         let headers = response.headers_mut();
@@ -78,7 +66,7 @@ struct Feed {
     greeted: bool,
     /// The last number written.
     written: Option<u64>,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 fn chunks(feed: Feed) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {

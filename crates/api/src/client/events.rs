@@ -198,6 +198,7 @@ async fn receive(client: &Client, connection: &mut Connection) -> Result<(), Fai
     let lost = |why| Failed {
         error: super::unreachable(&client.endpoint, why),
         retry: true,
+        retry_after: None,
     };
     let chunk = chunk.ok_or_else(|| lost("the gateway closed the stream"))?;
     connection
@@ -210,5 +211,6 @@ fn silent(client: &Client) -> Failed {
     Failed {
         error: super::unreachable(&client.endpoint, "no answer in time"),
         retry: true,
+        retry_after: None,
     }
 }

@@ -15,6 +15,7 @@ use reqwest::{Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use crate::{
+    claim::{CLAIM_HEADER, ManifestClaim},
     envelope::SealedJob,
     problem::{Code, Problem},
     view::{
@@ -55,8 +56,14 @@ const RETRY_AFTER: [Duration; 3] = [
     Duration::from_millis(400),
     Duration::from_millis(1_600),
 ];
+/// Longest pause before the next attempt that a gateway may ask for: longer ones are for the caller to decide.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(2);
 /// Largest answer that is read; a page is far smaller.
 const REPLY_BYTES_MAX: usize = 16 << 20;
+/// Items of a page where all pages are read: the most that a gateway gives.
+const PAGE_ITEMS: usize = 1_000;
+/// Most pages of a list that is read whole: far more than a machine or a job has leases.
+const PAGES_MAX: usize = 100;
 /// Longest text of an unreadable answer that an error quotes.
 const QUOTE_CHARS: usize = 200;
 
@@ -226,10 +233,7 @@ impl Client {
 
     /// Submits a transaction; submitting the same one again gives the same receipt.
     pub async fn submit(&self, tx: &SignedTx, wait: Wait) -> Result<TxView, ClientError> {
-        let body = Body {
-            bytes: tx.encode().into(),
-            media_type: "application/octet-stream",
-        };
+        let body = Body::of(tx.encode());
         let (query, deadline) = wait_query(wait);
         self.call(Method::POST, "/transactions", query, Some(body), deadline)
             .await
@@ -284,8 +288,7 @@ impl Client {
 
     /// Returns a machine's live leases with all that the machine needs to serve them.
     pub async fn machine_leases(&self, id: &MachineId) -> Result<Page<WorkView>, ClientError> {
-        self.get(&format!("/machines/{id}/leases"), Query::new())
-            .await
+        self.whole(&format!("/machines/{id}/leases")).await
     }
 
     /// Returns a provider.
@@ -315,7 +318,7 @@ impl Client {
 
     /// Returns a job's leases, oldest first.
     pub async fn job_leases(&self, id: &JobId) -> Result<Page<LeaseView>, ClientError> {
-        self.get(&format!("/jobs/{id}/leases"), Query::new()).await
+        self.whole(&format!("/jobs/{id}/leases")).await
     }
 
     /// Returns a lease.
@@ -371,22 +374,36 @@ impl Client {
         spec: &JobSpec,
         tenant: Option<&AccountId>,
     ) -> Result<ExplanationView, ClientError> {
-        let body = Body {
-            bytes: encode(spec).into(),
-            media_type: "application/octet-stream",
-        };
+        let body = Body::of(encode(spec));
         let query = Query::new().value("tenant", tenant);
         self.call(Method::POST, "/plan", query, Some(body), REQUEST_DEADLINE)
             .await
     }
 
-    /// Hands a job's sealed manifest to this gateway's keeper; may be repeated.
-    ///
-    /// A manifest may arrive shortly before its job: the keeper holds it for a few minutes.
+    /// Hands the sealed manifest of a job that is on the ledger to this gateway's keeper; may be repeated.
     pub async fn put_manifest(&self, job: &JobId, sealed: &SealedJob) -> Result<(), ClientError> {
+        self.hand_in(job, sealed, None).await
+    }
+
+    /// Hands it in shortly before the job: the keeper holds it for a few minutes. May be repeated.
+    pub async fn stage_manifest(
+        &self,
+        job: &JobId,
+        sealed: &SealedJob,
+        claim: &ManifestClaim,
+    ) -> Result<(), ClientError> {
+        self.hand_in(job, sealed, Some(claim)).await
+    }
+
+    async fn hand_in(
+        &self,
+        job: &JobId,
+        sealed: &SealedJob,
+        claim: Option<&ManifestClaim>,
+    ) -> Result<(), ClientError> {
         let body = Body {
-            bytes: sealed.encode().into(),
-            media_type: "application/octet-stream",
+            claim: claim.map(ManifestClaim::to_text),
+            ..Body::of(sealed.encode())
         };
         let path = format!("/manifests/{job}");
         self.bytes(
@@ -398,6 +415,26 @@ impl Client {
         )
         .await
         .map(drop)
+    }
+
+    /// Returns all pages of a list as one.
+    async fn whole<T: DeserializeOwned>(&self, path: &str) -> Result<Page<T>, ClientError> {
+        let (mut items, mut after) = (Vec::new(), None);
+        for _ in 0..PAGES_MAX {
+            let query = Query::new()
+                .text("after", after.as_deref())
+                .value("limit", Some(PAGE_ITEMS));
+            let page: Page<T> = self.get(path, query).await?;
+            items.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                return Ok(Page::only(items));
+            }
+        }
+        Err(ClientError::BadReply {
+            endpoint: self.endpoint.clone(),
+            why: format!("{path} has more than {PAGES_MAX} pages"),
+        })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: Query) -> Result<T, ClientError> {
@@ -437,7 +474,10 @@ impl Client {
                 Ok(reply) => return Ok(reply),
             };
             match pauses.next() {
-                Some(pause) if failed.retry => tokio::time::sleep(*pause).await,
+                Some(pause) if failed.retry => {
+                    let asked = failed.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+                    tokio::time::sleep(asked.max(*pause)).await;
+                }
                 _ => return Err(failed.error),
             }
         }
@@ -453,19 +493,26 @@ impl Client {
         let mut request = self.http.request(method, url).timeout(deadline);
         if let Some(body) = body {
             request = request
-                .header(header::CONTENT_TYPE, body.media_type)
+                .header(header::CONTENT_TYPE, "application/octet-stream")
                 .body(body.bytes.clone());
+            if let Some(claim) = &body.claim {
+                request = request.header(CLAIM_HEADER, claim);
+            }
         }
         let response = request
             .send()
             .await
             .map_err(|error| self.unreachable(&error))?;
         let status = response.status();
+        let retry_after = retry_after(&response);
         let reply = self.read(response).await?;
         if status.is_success() {
             return Ok(reply);
         }
-        Err(self.refused(status, &reply))
+        Err(Failed {
+            retry_after,
+            ..self.refused(status, &reply)
+        })
     }
 
     /// Reads a body up to the bound.
@@ -485,6 +532,7 @@ impl Client {
                 return Err(Failed {
                     error,
                     retry: false,
+                    retry_after: None,
                 });
             }
             reply.extend_from_slice(&chunk);
@@ -505,13 +553,18 @@ impl Client {
             Ok(problem) => problem.into(),
             Err(_) => self.bad_reply(&format_args!("status {status}"), reply),
         };
-        Failed { error, retry }
+        Failed {
+            error,
+            retry,
+            retry_after: None,
+        }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failed {
         Failed {
             error: unreachable(&self.endpoint, &causes(error)),
             retry: !error.is_builder(),
+            retry_after: None,
         }
     }
 
@@ -531,11 +584,28 @@ impl Client {
 struct Failed {
     error: ClientError,
     retry: bool,
+    /// When, if the gateway says so.
+    retry_after: Option<Duration>,
 }
 
+fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+    let value = response.headers().get(header::RETRY_AFTER)?;
+    value.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// Canonical bytes, and whose they are where that must be shown.
 struct Body {
     bytes: Bytes,
-    media_type: &'static str,
+    claim: Option<String>,
+}
+
+impl Body {
+    fn of(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes: bytes.into(),
+            claim: None,
+        }
+    }
 }
 
 fn unreachable(endpoint: &str, why: &str) -> ClientError {

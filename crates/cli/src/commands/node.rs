@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use api::Client;
 use api::envelope::SealSecret;
-use gateway::{Keeper, KeeperConfig, Server};
+use gateway::{Keeper, KeeperConfig, Limits, LocalClients, Rate, Server};
 use market::{Genesis, NetworkName, Params, PublicKey};
 use net::{BindOptions, Endpoint, Scope, Services};
 use node::{Ended, FolderError, Node, StartError};
@@ -56,7 +56,53 @@ struct Start {
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     data_plane_port: u16,
     #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
     daemon: daemon::Args,
+}
+
+/// How much one address may have of the gateway; processes on this machine are not held to it
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits of one address")]
+struct LimitArgs {
+    /// Requests a second, on average
+    #[arg(long, value_name = "N", default_value_t = Limits::default().requests.per_second, value_parser = at_least_one())]
+    requests_per_second: u32,
+    /// Requests at once after a pause
+    #[arg(long, value_name = "N", default_value_t = Limits::default().requests.burst, value_parser = at_least_one())]
+    requests_burst: u32,
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections_per_client)]
+    connections_per_address: usize,
+    /// Event streams
+    #[arg(long, value_name = "N", default_value_t = Limits::default().streams_per_client)]
+    streams_per_address: usize,
+    /// Hold processes on this machine to the limits too, where a proxy passes on what others ask
+    #[arg(long)]
+    limit_loopback: bool,
+}
+
+fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+impl LimitArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            connections_per_client: self.connections_per_address,
+            streams_per_client: self.streams_per_address,
+            requests: Rate {
+                per_second: self.requests_per_second,
+                burst: self.requests_burst,
+            },
+            local: if self.limit_loopback {
+                LocalClients::Limited
+            } else {
+                LocalClients::Free
+            },
+            ..Limits::default()
+        }
+    }
 }
 
 /// Show how the node stands
@@ -150,6 +196,7 @@ impl Parts {
             listen: args.listen,
             handle: node.handle(),
             keeper: Some(keeper),
+            limits: args.limits.limits(),
         };
         let server = gateway::serve(config).await.map_err(|error| {
             Failure::new("port-taken", format!("could not listen on {}", args.listen))

@@ -9,7 +9,7 @@ use api::envelope::{
     JobKey, SaltedManifest, SealContext, SealedFor, SealedJob, seal_job_key, seal_manifest,
     system_rng,
 };
-use api::{AccountView, Code, ExplanationView, KeeperView};
+use api::{AccountView, Code, ExplanationView, KeeperView, ManifestClaim};
 use market::{JobId, JobSpec, Money, Tx};
 
 use crate::context::Context;
@@ -158,7 +158,8 @@ pub(crate) async fn submit(session: &Session, wallet: &Wallet, request: &Request
         let (spec, sealed) = seal(session, request, job)?;
         // First the manifest: a machine may ask for it in the moment in which the job is placed.
         // A keeper that has no room for what belongs to no job yet takes it afterwards.
-        let first = session.client.put_manifest(&job, &sealed).await;
+        let claim = ManifestClaim::sign(session.network(), wallet.key(), nonce, &sealed);
+        let first = session.client.stage_manifest(&job, &sealed, &claim).await;
         if let Err(error) = first
             && error.code() != Some(api::Code::KeeperFull)
         {

@@ -5,7 +5,8 @@
 //! for a job. To a machine it hands the same ciphertext with the job key sealed anew, after it has seen on the final
 //! ledger that the lease is live, that it is that machine's, and that the asker's endpoint key is the machine's.
 //!
-//! A manifest may come before its job is final: it is staged in memory, unchecked and bounded, until the job appears.
+//! A manifest may come before its job is final: it is staged in memory until the job appears. Only the key that opens
+//! the job can stage one for it, see [`api::claim`], so nobody can take the place of another's.
 
 use std::{
     path::PathBuf,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use api::{
-    Code, KeeperView,
+    Code, KeeperView, ManifestClaim,
     envelope::{
         EnvelopeError, JobKey, SealContext, SealSecret, SealedFor, SealedJob, open_job_key,
         open_manifest, seal_job_key, system_rng,
@@ -137,12 +138,17 @@ impl Keeper {
     }
 
     /// Stores a job's manifest, or stages it when the ledger does not have the job yet.
-    pub(crate) async fn put(&self, id: JobId, sealed: SealedJob) -> Answer<Kept> {
+    pub(crate) async fn put(
+        &self,
+        id: JobId,
+        sealed: SealedJob,
+        claim: Option<ManifestClaim>,
+    ) -> Answer<Kept> {
         let job = self
             .node
             .read(|market| market.job(id).map(|job| self.wanted(job)));
         let Some(wanted) = job else {
-            return self.stage(id, sealed);
+            return self.stage(id, sealed, claim);
         };
         self.store(id, &wanted?, &sealed).await?;
         Ok(Kept::Stored)
@@ -169,12 +175,28 @@ impl Keeper {
         })
     }
 
-    fn stage(&self, id: JobId, sealed: SealedJob) -> Answer<Kept> {
+    fn stage(&self, id: JobId, sealed: SealedJob, claim: Option<ManifestClaim>) -> Answer<Kept> {
+        let claim = claim.ok_or_else(|| {
+            let text = format!("{id} is not on the ledger, and the manifest came without a claim");
+            Refusal::new(Code::UnsignedManifest, text)
+        })?;
+        claim.verify(&self.network, id, &sealed).map_err(|_| {
+            let text = format!("the claim is not of the key that opens {id}, or of other bytes");
+            Refusal::new(Code::UnsignedManifest, text)
+        })?;
+        // An account costs a deposit, so the room of each is worth bounding.
+        let account = self
+            .node
+            .read(|market| market.signer(&claim.signer).map(|signer| signer.account));
+        let account = account.ok_or_else(|| {
+            let text = format!("{} belongs to no account", claim.signer);
+            Refusal::new(Code::UnknownKey, text)
+        })?;
         let staged = self
             .staging
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .put(id, sealed);
+            .put(id, account, sealed);
         if staged {
             return Ok(Kept::Staged);
         }

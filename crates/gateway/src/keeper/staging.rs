@@ -1,4 +1,4 @@
-//! Manifests that came before their jobs: in memory, unchecked, and bounded in every direction.
+//! Manifests that came before their jobs: in memory, and bounded in every direction.
 
 use std::{
     collections::BTreeMap,
@@ -6,13 +6,17 @@ use std::{
 };
 
 use api::envelope::SealedJob;
-use market::JobId;
+use market::{AccountId, JobId};
 
 /// Most bytes that wait in all.
 const BYTES_MAX: usize = 32 << 20;
 /// Most that wait in all: small ones cost more than their bytes.
 const COUNT_MAX: usize = 4_096;
-/// Most that wait for one job: anyone may send one, so the tenant's must not be the only one that fits.
+/// Most bytes that wait of one account: a hundred jobs opened at once.
+const ACCOUNT_BYTES_MAX: usize = 8 << 20;
+/// Most that wait of one account.
+const ACCOUNT_COUNT_MAX: usize = 256;
+/// Most that wait for one job: commands that race for a nonce make the same id, and only one of them gets it.
 const PER_JOB_MAX: usize = 4;
 /// How long one waits: far longer than a block takes.
 const AGE_MAX: Duration = Duration::from_mins(5);
@@ -20,25 +24,45 @@ const AGE_MAX: Duration = Duration::from_mins(5);
 /// The manifests that wait for their jobs.
 #[derive(Debug, Default)]
 pub(super) struct Staging {
-    waiting: BTreeMap<JobId, Vec<(Instant, SealedJob)>>,
+    waiting: BTreeMap<JobId, Vec<Staged>>,
+}
+
+#[derive(Debug)]
+struct Staged {
+    since: Instant,
+    /// Whose it is, as the claim showed.
+    account: AccountId,
+    sealed: SealedJob,
 }
 
 impl Staging {
     /// Takes one; `false` when there is no room.
-    pub(super) fn put(&mut self, job: JobId, sealed: SealedJob) -> bool {
+    pub(super) fn put(&mut self, job: JobId, account: AccountId, sealed: SealedJob) -> bool {
         self.expire();
-        let all = self.waiting.values().flatten();
-        let (count, bytes) = all.fold((0, 0), |(count, bytes), (_, one)| {
-            (count + 1, bytes + one.manifest.as_bytes().len())
-        });
         let size = sealed.manifest.as_bytes().len();
+        let (mut all, mut ours) = ((1, size), (1, size));
+        for staged in self.waiting.values().flatten() {
+            let size = staged.sealed.manifest.as_bytes().len();
+            all = (all.0 + 1, all.1 + size);
+            if staged.account == account {
+                ours = (ours.0 + 1, ours.1 + size);
+            }
+        }
         let of_job = self.waiting.entry(job).or_default();
-        if of_job.iter().any(|(_, known)| *known == sealed) {
+        if of_job.iter().any(|known| known.sealed == sealed) {
             return true;
         }
-        let fits = count < COUNT_MAX && bytes + size <= BYTES_MAX && of_job.len() < PER_JOB_MAX;
+        let fits = all.0 <= COUNT_MAX
+            && all.1 <= BYTES_MAX
+            && ours.0 <= ACCOUNT_COUNT_MAX
+            && ours.1 <= ACCOUNT_BYTES_MAX
+            && of_job.len() < PER_JOB_MAX;
         if fits {
-            of_job.push((Instant::now(), sealed));
+            of_job.push(Staged {
+                since: Instant::now(),
+                account,
+                sealed,
+            });
         }
         fits
     }
@@ -49,7 +73,7 @@ impl Staging {
             .get(&job)
             .into_iter()
             .flatten()
-            .map(|(_, sealed)| sealed.clone())
+            .map(|staged| staged.sealed.clone())
             .collect()
     }
 
@@ -66,7 +90,7 @@ impl Staging {
     /// Forgets those that have waited too long.
     pub(super) fn expire(&mut self) {
         self.waiting.retain(|_, of_job| {
-            of_job.retain(|(since, _)| since.elapsed() < AGE_MAX);
+            of_job.retain(|staged| staged.since.elapsed() < AGE_MAX);
             !of_job.is_empty()
         });
     }
@@ -75,6 +99,7 @@ impl Staging {
 #[cfg(test)]
 mod tests {
     use api::envelope::{SEALED_JOB_KEY_BYTES, SealedJobKey, SealedManifest};
+    use market::PublicKey;
 
     use super::*;
 
@@ -87,26 +112,41 @@ mod tests {
         }
     }
 
+    fn account(n: u8) -> AccountId {
+        AccountId::of(PublicKey::from_bytes([n; 32]))
+    }
+
     #[test]
-    fn a_flood_is_bounded_per_job_and_in_bytes() {
+    fn a_flood_is_bounded_per_job_per_account_and_in_all() {
         let mut staging = Staging::default();
         let job = JobId::from_bytes([1; 16]);
         for n in 0..4 {
-            assert!(staging.put(job, sealed(n, 100)));
+            assert!(staging.put(job, account(1), sealed(n, 100)));
         }
-        assert!(!staging.put(job, sealed(9, 100)));
+        assert!(!staging.put(job, account(1), sealed(9, 100)));
         assert!(
-            staging.put(job, sealed(0, 100)),
+            staging.put(job, account(1), sealed(0, 100)),
             "what waits already is no new one"
         );
-        let taken = (0..=255u8)
-            .flat_map(|a| (0..=3).map(move |b| (a, b)))
-            .filter(|(a, b)| {
+        let mut flood = |who: u8| {
+            let taken = (0..=255u8).filter(|n| {
                 let mut id = [2; 16];
-                (id[0], id[1]) = (*a, *b);
-                staging.put(JobId::from_bytes(id), sealed(1, 60_000))
+                (id[0], id[1]) = (who, *n);
+                staging.put(JobId::from_bytes(id), account(who), sealed(1, 60_000))
             });
-        assert_eq!(taken.count(), (BYTES_MAX - 400) / 60_000);
+            taken.count()
+        };
+        assert_eq!(flood(2), ACCOUNT_BYTES_MAX / 60_000);
+        assert_eq!(
+            flood(3),
+            ACCOUNT_BYTES_MAX / 60_000,
+            "another has its own room"
+        );
+        let rest = (4..10).map(&mut flood).sum::<usize>();
+        assert_eq!(
+            rest,
+            (BYTES_MAX - 400) / 60_000 - 2 * (ACCOUNT_BYTES_MAX / 60_000)
+        );
         staging.remove(job);
         assert!(staging.of(job).is_empty());
     }

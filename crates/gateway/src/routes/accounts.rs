@@ -12,7 +12,7 @@ use crate::{
     server::App,
 };
 
-use super::found;
+use super::{events, found};
 
 /// Tag of [`EventKind::Posted`], the first kind.
 const POSTED_TAG: u8 = 0;
@@ -42,15 +42,8 @@ pub(super) async fn postings(
         subjects: vec![Subject::Account(id)],
         kinds: vec![POSTED_TAG],
     };
-    let (events, seen) = app.node.events(filter, after, limit).await?;
-    // Short pages may have more behind them; only a page that moved nowhere is the last.
-    let next = seen
-        .filter(|seen| Some(*seen) != after)
-        .map(|seen| seen.to_string());
-    Ok(Json(Page {
-        items: events.iter().filter_map(posting).collect(),
-        next,
-    }))
+    let page = events::page(&app, filter, after, limit, posting);
+    Ok(Json(page.await?))
 }
 
 fn posting(event: &Event) -> Option<PostingView> {

@@ -7,9 +7,11 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse as _, Response},
 };
+use market::Event;
 use node::{Filter, Subject};
 
 use crate::{
+    clients::Client,
     parse::Query,
     refusal::{Answer, Refusal},
     server::App,
@@ -20,6 +22,7 @@ const KINDS_MAX: usize = 64;
 
 pub(super) async fn events(
     State(app): State<App>,
+    client: Client,
     mut query: Query,
     headers: HeaderMap,
 ) -> Answer<Response> {
@@ -33,18 +36,33 @@ pub(super) async fn events(
     query.end()?;
     if follow {
         let after = last_event_id(&headers)?.or(after);
-        return app.streams.respond(app.node.subscribe(filter, after));
+        return app
+            .streams
+            .respond(client, app.node.subscribe(filter, after));
     }
+    let page = page(&app, filter, after, limit, |event| {
+        Some(EventView::from(event))
+    });
+    Ok(Json(page.await?).into_response())
+}
+
+/// Returns one page of past events, as far as `view` shows them.
+pub(super) async fn page<V>(
+    app: &App,
+    filter: Filter,
+    after: Option<u64>,
+    limit: usize,
+    view: impl FnMut(&Event) -> Option<V>,
+) -> Answer<Page<V>> {
     let (events, seen) = app.node.events(filter, after, limit).await?;
     // Short pages may have more behind them; only a page that moved nowhere is the last.
     let next = seen
         .filter(|seen| Some(*seen) != after)
         .map(|seen| seen.to_string());
-    Ok(Json(Page {
-        items: events.iter().map(EventView::from).collect(),
+    Ok(Page {
+        items: events.iter().filter_map(view).collect(),
         next,
     })
-    .into_response())
 }
 
 fn subjects(query: &mut Query) -> Answer<Vec<Subject>> {

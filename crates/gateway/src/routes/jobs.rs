@@ -6,7 +6,7 @@ use market::{JobId, LeaseId};
 
 use crate::{
     parse::{PathId, PathText, Query},
-    reads::{self, Cut, Found, JobWish},
+    reads::{self, Found, JobWish},
     refusal::{Answer, Refusal},
     server::App,
 };
@@ -33,15 +33,10 @@ pub(super) async fn jobs(State(app): State<App>, mut query: Query) -> Answer<Jso
             ));
         }
     };
-    let cut = Cut {
-        after: query.cursor()?,
-        limit: query.limit()?,
-    };
+    let cut = query.cut()?;
     query.end()?;
-    Ok(Json(
-        app.node
-            .read(|market| reads::jobs(market, tenant, wish, cut)),
-    ))
+    let jobs = app.scan(move |market| reads::jobs(market, tenant, wish, cut));
+    Ok(Json(jobs.await?))
 }
 
 pub(super) async fn job(
@@ -57,7 +52,15 @@ pub(super) async fn job(
             "a job's id is job_ and at least one character",
         ));
     }
-    match app.node.read(|market| reads::job(market, &text)) {
+    // A whole id is found at once; the beginning of one must be compared with all.
+    let known = if let Ok(id) = text.parse::<JobId>() {
+        app.node.read(|market| reads::job(market, id))
+    } else {
+        let text = text.clone();
+        app.scan(move |market| reads::job_beginning(market, &text))
+            .await?
+    };
+    match known {
         Found::One(job) => Ok(Json(job)),
         Found::None => Err(Refusal::new(
             Code::NoJob,
@@ -73,11 +76,12 @@ pub(super) async fn job(
 pub(super) async fn job_leases(
     State(app): State<App>,
     PathId(id): PathId<JobId>,
-    query: Query,
+    mut query: Query,
 ) -> Answer<Json<Page<LeaseView>>> {
+    let cut = query.cut()?;
     query.end()?;
-    let leases = app.node.read(|market| reads::job_leases(market, id));
-    found(leases, Code::NoJob, id).map(|leases| Json(Page::only(leases)))
+    let leases = app.node.read(|market| reads::job_leases(market, id, cut));
+    found(leases, Code::NoJob, id).map(Json)
 }
 
 pub(super) async fn lease(
@@ -96,10 +100,8 @@ pub(super) async fn orders(
     State(app): State<App>,
     mut query: Query,
 ) -> Answer<Json<Page<OrderView>>> {
-    let cut = Cut {
-        after: query.cursor()?,
-        limit: query.limit()?,
-    };
+    let cut = query.cut()?;
     query.end()?;
-    Ok(Json(app.node.read(|market| reads::orders(market, cut))))
+    let orders = app.scan(move |market| reads::orders(market, cut));
+    Ok(Json(orders.await?))
 }

@@ -1,7 +1,8 @@
 //! Manifests on their way to this node's keeper.
 
 use api::{
-    Code,
+    Code, ManifestClaim,
+    claim::CLAIM_HEADER,
     envelope::{SEALED_JOB_BYTES_MAX, SealedJob},
 };
 use axum::{
@@ -21,7 +22,7 @@ use crate::{
 /// Largest body: hexadecimal doubles the bytes, and the JSON around it is short.
 const BODY_BYTES_MAX: usize = 2 * SEALED_JOB_BYTES_MAX + 1_024;
 
-/// 204 when it is stored; 202 when its job is not on the ledger yet.
+/// 204 when it is stored; 202 when its job is not on the ledger yet, which its future owner must have signed.
 pub(super) async fn put(
     State(app): State<App>,
     PathId(job): PathId<JobId>,
@@ -37,8 +38,20 @@ pub(super) async fn put(
         parse::canonical_bytes(&headers, parse::body(body, BODY_BYTES_MAX).await?, "sealed")?;
     let sealed = SealedJob::decode(&bytes)
         .map_err(|error| Refusal::new(Code::BadManifest, error.to_string()))?;
-    match keeper.put(job, sealed).await? {
+    match keeper.put(job, sealed, claim(&headers)?).await? {
         Kept::Stored => Ok(StatusCode::NO_CONTENT),
         Kept::Staged => Ok(StatusCode::ACCEPTED),
     }
+}
+
+/// Reads whose the manifest is, where the sender shows it.
+fn claim(headers: &HeaderMap) -> Answer<Option<ManifestClaim>> {
+    let Some(value) = headers.get(CLAIM_HEADER) else {
+        return Ok(None);
+    };
+    let claim = value.to_str().ok().and_then(ManifestClaim::from_text);
+    claim.map(Some).ok_or_else(|| {
+        let text = format!("{CLAIM_HEADER} must be KEY.NONCE.SIGNATURE");
+        Refusal::new(Code::BadRequest, text)
+    })
 }

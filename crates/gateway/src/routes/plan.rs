@@ -40,7 +40,8 @@ pub(super) async fn plan(
             "the body is no canonical job specification",
         )
     })?;
-    Ok(Json(app.node.read(|market| explain(market, &spec, tenant))))
+    let plan = app.scan(move |market| explain(market, &spec, tenant));
+    Ok(Json(plan.await?))
 }
 
 fn explain(market: &Market, spec: &JobSpec, tenant: AccountId) -> ExplanationView {

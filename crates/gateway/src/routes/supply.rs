@@ -6,7 +6,7 @@ use market::{AccountId, MachineId};
 
 use crate::{
     parse::{PathId, Query},
-    reads::{self, Cut, OfferWish},
+    reads::{self, OfferWish},
     refusal::Answer,
     server::App,
 };
@@ -25,14 +25,10 @@ pub(super) async fn offers(
         machine: query.id("machine")?,
         available: query.flag("available")?.unwrap_or(false),
     };
-    let cut = Cut {
-        after: query.cursor()?,
-        limit: query.limit()?,
-    };
+    let cut = query.cut()?;
     query.end()?;
-    Ok(Json(
-        app.node.read(|market| reads::offers(market, &wish, cut)),
-    ))
+    let offers = app.scan(move |market| reads::offers(market, &wish, cut));
+    Ok(Json(offers.await?))
 }
 
 pub(super) async fn machines(
@@ -40,15 +36,10 @@ pub(super) async fn machines(
     mut query: Query,
 ) -> Answer<Json<Page<MachineView>>> {
     let provider = query.id("provider")?;
-    let cut = Cut {
-        after: query.cursor()?,
-        limit: query.limit()?,
-    };
+    let cut = query.cut()?;
     query.end()?;
-    Ok(Json(
-        app.node
-            .read(|market| reads::machines(market, provider, cut)),
-    ))
+    let machines = app.scan(move |market| reads::machines(market, provider, cut));
+    Ok(Json(machines.await?))
 }
 
 pub(super) async fn machine(
@@ -68,11 +59,14 @@ pub(super) async fn machine(
 pub(super) async fn machine_leases(
     State(app): State<App>,
     PathId(id): PathId<MachineId>,
-    query: Query,
+    mut query: Query,
 ) -> Answer<Json<Page<WorkView>>> {
+    let cut = query.cut()?;
     query.end()?;
-    let leases = app.node.read(|market| reads::machine_leases(market, id));
-    found(leases, Code::NoMachine, id).map(|leases| Json(Page::only(leases)))
+    let leases = app
+        .node
+        .read(|market| reads::machine_leases(market, id, cut));
+    found(leases, Code::NoMachine, id).map(Json)
 }
 
 pub(super) async fn provider(

@@ -17,6 +17,7 @@ use market::{
 use node::{Included, WaitError};
 
 use crate::{
+    clients::{Client, Kind},
     parse::{self, PathId, Query},
     refusal::{Answer, Refusal},
     server::App,
@@ -29,6 +30,7 @@ const BODY_BYTES_MAX: usize = 2 * TX_BYTES_MAX + 1_024;
 
 pub(super) async fn submit(
     State(app): State<App>,
+    client: Client,
     mut query: Query,
     headers: HeaderMap,
     body: Body,
@@ -38,22 +40,36 @@ pub(super) async fn submit(
     let bytes = parse::canonical_bytes(&headers, parse::body(body, BODY_BYTES_MAX).await?, "tx")?;
     let tx = SignedTx::decode(&bytes)
         .map_err(|error| Refusal::new(Code::BadTransaction, error.to_string()))?;
+    let signer = tx.body.signer;
+    if let Some(wait) = app.clients.key_must_wait(client, &signer) {
+        let text = "the key sends transactions faster than it may";
+        return Err(Refusal::new(Code::RateLimited, text).retry_in(wait));
+    }
     let id = app.node.submit(tx).await?;
-    answer(&app, id, wait).await
+    app.clients.count_key(client, signer);
+    answer(&app, client, id, wait).await
 }
 
 pub(super) async fn receipt(
     State(app): State<App>,
+    client: Client,
     PathId(id): PathId<TxId>,
     mut query: Query,
 ) -> Answer<Response> {
     let wait = wait(&mut query)?;
     query.end()?;
-    answer(&app, id, wait).await
+    answer(&app, client, id, wait).await
 }
 
 /// Returns the receipt, or after the wait 202 and where to ask for it.
-async fn answer(app: &App, id: TxId, wait: Duration) -> Answer<Response> {
+async fn answer(app: &App, client: Client, id: TxId, wait: Duration) -> Answer<Response> {
+    let mut _place = None;
+    if !wait.is_zero() {
+        let place = app.clients.enter(client, Kind::Waiting);
+        // Nothing is lost: what was taken goes on, and its receipt can be asked for.
+        _place =
+            Some(place.map_err(|why| Refusal::no_room(why, "requests that wait for a block"))?);
+    }
     match app.node.receipt(&id, wait).await {
         Ok(included) => Ok(Json(view(&included)).into_response()),
         Err(WaitError::NotYet) => {

@@ -1,7 +1,7 @@
 //! Manifests: from the tenant to the keeper to the machine of a live lease, and to nobody else.
 
 use api::{
-    Code,
+    Code, ManifestClaim,
     envelope::{
         JobKey, SaltedManifest, SealContext, SealSecret, SealedFor, SealedJob, open_job_key,
         open_manifest, seal_job_key, seal_manifest, system_rng,
@@ -53,7 +53,9 @@ async fn scene(early: bool) -> Scene {
     let job = JobId::created_by(&PublicKey::of(&tenant), 0);
     let (manifest, digest, sealed) = sealed(job);
     if early {
-        world.client.put_manifest(&job, &sealed).await.unwrap();
+        let claim = ManifestClaim::sign(&network(), &tenant, 0, &sealed);
+        let staged = world.client.stage_manifest(&job, &sealed, &claim);
+        staged.await.unwrap();
     }
     let spec = job_spec(digest);
     world.apply(&tenant, Tx::OpenJob(spec.clone())).await;
@@ -177,4 +179,33 @@ async fn only_what_the_job_names_is_stored() {
     let refused = client.put_manifest(&job, &scene.sealed).await.unwrap_err();
     assert_eq!(refused.code(), Some(Code::NotKeeper));
     scene.world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_takes_the_place_of_a_manifest_that_comes_before_its_job() {
+    let world = World::start().await;
+    let (tenant, squatter, stranger) = (key(41), key(50), key(51));
+    world.fund(&tenant, 10).await;
+    world.fund(&squatter, 10).await;
+    let job = JobId::created_by(&PublicKey::of(&tenant), 0);
+    let (_, _, sealed) = sealed(job);
+    let client = &world.client;
+
+    let unsigned = client.put_manifest(&job, &sealed).await.unwrap_err();
+    assert_eq!(unsigned.code(), Some(Code::UnsignedManifest));
+    let mut foreign = ManifestClaim::sign(&network(), &squatter, 0, &sealed);
+    let refused = client.stage_manifest(&job, &sealed, &foreign).await;
+    assert_eq!(refused.unwrap_err().code(), Some(Code::UnsignedManifest));
+    foreign.signer = PublicKey::of(&tenant);
+    let refused = client.stage_manifest(&job, &sealed, &foreign).await;
+    assert_eq!(refused.unwrap_err().code(), Some(Code::UnsignedManifest));
+    // A key without an account is refused even for its own job.
+    let own = JobId::created_by(&PublicKey::of(&stranger), 0);
+    let claim = ManifestClaim::sign(&network(), &stranger, 0, &sealed);
+    let refused = client.stage_manifest(&own, &sealed, &claim).await;
+    assert_eq!(refused.unwrap_err().code(), Some(Code::UnknownKey));
+
+    let claim = ManifestClaim::sign(&network(), &tenant, 0, &sealed);
+    client.stage_manifest(&job, &sealed, &claim).await.unwrap();
+    world.stop().await;
 }

@@ -9,4 +9,6 @@ mod keeper;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod world;

@@ -14,7 +14,7 @@ use api::{
     envelope::{SealSecret, system_rng},
 };
 use ed25519_dalek::SigningKey;
-use gateway::{Config, Keeper, KeeperConfig, Server};
+use gateway::{Config, Keeper, KeeperConfig, Limits, Server};
 use market::{
     AccountId, Beat, BeatBatch, ByteSize, Claims, Device, DeviceClass, DeviceNeed, Digest, Genesis,
     Interface, Isolation, JobKind, JobSpec, Keeper as KeeperKeys, MachineId, MachineKeys,
@@ -33,11 +33,15 @@ pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) client: Client,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Limits::default()).await
+    }
+
+    pub(crate) async fn start_with(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let genesis = Genesis {
             network: network(),
@@ -51,7 +55,7 @@ impl World {
         };
         let node = Node::start(config).await.unwrap();
         let keeper = open_keeper(&folder, &node);
-        let server = serve(&node, &keeper, "127.0.0.1:0".parse().unwrap()).await;
+        let server = serve(&node, &keeper, "127.0.0.1:0".parse().unwrap(), limits).await;
         let client = Client::new(&server.address().to_string()).unwrap();
         Self {
             node,
@@ -75,7 +79,7 @@ impl World {
         server.stop().await;
         drop(keeper);
         let keeper = open_keeper(&folder, &node);
-        let server = serve(&node, &keeper, address).await;
+        let server = serve(&node, &keeper, address, Limits::default()).await;
         Self {
             node,
             server,
@@ -227,11 +231,12 @@ fn open_keeper(folder: &tempfile::TempDir, node: &Node) -> Arc<Keeper> {
     keeper
 }
 
-async fn serve(node: &Node, keeper: &Arc<Keeper>, listen: SocketAddr) -> Server {
+async fn serve(node: &Node, keeper: &Arc<Keeper>, listen: SocketAddr, limits: Limits) -> Server {
     let config = Config {
         listen,
         handle: node.handle(),
         keeper: Some(Arc::clone(keeper)),
+        limits,
     };
     gateway::serve(config).await.unwrap()
 }

@@ -14,7 +14,7 @@ use agent::{
     setup,
 };
 use api::{
-    Client, LeaseStateView, LeaseView, TxStatus, Wait,
+    Client, LeaseStateView, LeaseView, ManifestClaim, TxStatus, Wait,
     envelope::{JobKey, SaltedManifest, SealContext, SealSecret, SealedJob, system_rng},
     manifest::{Manifest, SecretText},
 };
@@ -305,7 +305,9 @@ impl World {
         let context = SealContext::keeper(&name, job);
         let to = self.keeper_seal.public();
         let sealed = SealedJob::seal(&mut rng, &job_key, &salted, &to, &context).unwrap();
-        self.client.put_manifest(&job, &sealed).await.unwrap();
+        let claim = ManifestClaim::sign(&name, &tenant(), nonce, &sealed);
+        let staged = self.client.stage_manifest(&job, &sealed, &claim);
+        staged.await.unwrap();
         let mut spec = self.spec(salted.digest());
         change(&mut spec);
         self.send(&tenant(), Tx::OpenJob(spec)).await;
@@ -429,6 +431,7 @@ async fn serve(
         listen,
         handle: node.handle(),
         keeper: Some(Arc::clone(keeper)),
+        limits: gateway::Limits::default(),
     };
     gateway::serve(config).await.unwrap()
 }
