@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::shop::{Shop, Usage, output, say, step};
+use crate::workload::host_triple;
 
 /// What `cargo fuzz` passes, less the sanitizer, which needs a nightly compiler and finds little in safe code.
 const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -36,13 +37,15 @@ pub(crate) fn run(shop: &Shop, words: &[&str]) -> Result<()> {
     };
     let seconds = seconds.ok_or_else(|| Usage("fuzz takes TARGET and --seconds N".to_owned()))?;
     let folder = shop.target()?.join("fuzz");
+    let triple = host_triple()?;
     step(
-        shop.cargo(&["build", "--release", "--locked"])
+        // A named target keeps the counters out of build scripts, which nothing links libFuzzer to.
+        shop.cargo(&["build", "--release", "--locked", "--target", &triple])
             .current_dir(shop.root.join("fuzz/driver"))
             .env("CARGO_TARGET_DIR", &folder)
             .env("RUSTFLAGS", COVERAGE),
     )?;
-    let driver = folder.join("release/fuzz-driver");
+    let driver = folder.join(&triple).join("release/fuzz-driver");
     let targets = targets(shop, name)?;
     for target in &targets {
         one(shop, &driver, &folder, target, seconds)?;

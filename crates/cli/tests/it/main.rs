@@ -7,6 +7,8 @@ mod bad_input;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod halts;
 #[cfg(test)]
 mod killed;
