@@ -22,12 +22,14 @@ zlib1g-dev      link zlib
 '
 
 # povray: a real renderer in an image. busybox-static: a small image with a shell.
-# docker-registry, skopeo: an image store other than ours to check ours against. runc: a second runtime.
+# docker-registry, skopeo: an image store other than ours to check ours against; openssl: its certificates and tokens.
+# runc: a second runtime.
 TEST='
 povray           have povray
 busybox-static   have busybox
 docker-registry  have docker-registry
 skopeo           have skopeo
+openssl          have openssl
 runc             have runc
 '
 

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::capabilities::{Capabilities, CgroupMode, Isolation, LimitsEnforced};
 use crate::error::{Blame, Error, Result};
 use crate::id::ContainerId;
-use crate::image::{Digest, ImageRef, PreparedImage};
+use crate::image::{Credential, Digest, ImageRef, PreparedImage};
 use crate::logs::{LogChunk, LogStream};
 use crate::spec::ContainerSpec;
 use crate::status::{Exit, Stats, Status};
@@ -228,7 +228,11 @@ impl Runtime for Fake {
         })
     }
 
-    async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage> {
+    async fn prepare_as(
+        &self,
+        image: &ImageRef,
+        _credential: Option<&Credential>,
+    ) -> Result<PreparedImage> {
         let digest = Digest::of(image.to_string().as_bytes());
         self.call(Operation::Prepare, |_| {
             Ok(PreparedImage {

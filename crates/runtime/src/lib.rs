@@ -34,7 +34,7 @@ pub use capabilities::{Capabilities, CgroupMode, Check, Isolation, LimitsEnforce
 pub use error::{Blame, Error, Result};
 pub use fake::{Fake, Fault, Operation};
 pub use id::{ContainerId, InvalidContainerId};
-pub use image::{Digest, ImageRef, PreparedImage};
+pub use image::{Credential, Digest, ImageRef, PreparedImage, Registries};
 pub use local::{LayerUse, LocalConfig, LocalRuntime};
 pub use logs::{LogChunk, LogStream};
 pub use shim::{SHIM_ARGUMENT, shim_main};
@@ -63,7 +63,20 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The tenant's fault where the image is missing, malformed, or over the limits; the provider's where
     /// the disk fails; transient where the registry does not answer.
-    async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage>;
+    async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage> {
+        self.prepare_as(image, None).await
+    }
+
+    /// As [`Runtime::prepare`], for whoever `credential` stands for to the image's registry; without one, for this
+    /// machine.
+    ///
+    /// # Errors
+    /// As [`Runtime::prepare`], and the tenant's fault where the registry does not let them read it.
+    async fn prepare_as(
+        &self,
+        image: &ImageRef,
+        credential: Option<&Credential>,
+    ) -> Result<PreparedImage>;
 
     /// Removes every image from the store that is neither in `keep` nor used by a container here. Layers that
     /// a kept image shares stay.

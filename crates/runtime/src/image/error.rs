@@ -50,10 +50,12 @@ pub enum ImageError {
         what: String,
     },
     /// It has no variant for this machine.
-    #[error("image has no variant for {platform}")]
+    #[error("image has no variant for {platform}, only for {}", available.join(", "))]
     NoPlatform {
         /// This machine, as `os/architecture`.
         platform: String,
+        /// What it has variants for, in the same words; at most a few.
+        available: Vec<String>,
     },
     /// It asks for more than [`super::ImageLimits`] allows.
     #[error("image has more than {limit} {what}")]
@@ -88,6 +90,36 @@ pub enum ImageError {
         #[source]
         source: reqwest::Error,
     },
+    /// The registry wants to know who asks, and does not take the answer.
+    #[error("registry {host} does not let us read {repository}: {reason}")]
+    Denied {
+        /// The registry.
+        host: String,
+        /// What was asked for.
+        repository: String,
+        /// What it wants, or said.
+        reason: String,
+    },
+    /// What this machine knows about registries, credentials or certificates, cannot be used.
+    #[error("could not use {what}: {problem}")]
+    Access {
+        /// Which file, or which part of it.
+        what: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The images that are in use leave no room for this one.
+    #[error(
+        "no room for {wanted} bytes of this image: of {budget} for images, {used} are taken by images in use"
+    )]
+    NoRoom {
+        /// Bytes that were wanted on top.
+        wanted: u64,
+        /// Bytes of the disk that images may take.
+        budget: u64,
+        /// Bytes that could not be freed.
+        used: u64,
+    },
     /// The disk failed.
     #[error("could not {action} {}", path.display())]
     Io {
@@ -116,8 +148,11 @@ impl ImageError {
             | Self::NoPlatform { .. }
             | Self::TooMuch { .. }
             | Self::Escape { .. }
-            | Self::Refused { .. } => Blame::Tenant,
-            Self::Io { .. } => Blame::Provider,
+            | Self::Refused { .. }
+            | Self::Denied { .. } => Blame::Tenant,
+            // Where the whole budget would not do, it never will; else leases end.
+            Self::NoRoom { wanted, budget, .. } if wanted < budget => Blame::Transient,
+            Self::NoRoom { .. } | Self::Access { .. } | Self::Io { .. } => Blame::Provider,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The documents of an image: index, manifest, configuration.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use super::limits::ImageLimits;
 pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+pub(super) const PLAIN_LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(super) const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(super) const DOCKER_LIST_TYPE: &str =
     "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -18,6 +20,11 @@ pub(super) const DOCKER_MANIFEST_TYPE: &str =
     "application/vnd.docker.distribution.manifest.v2+json";
 /// Where a layout's index keeps the tag of an image.
 pub(super) const TAG_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+
+/// An error names this many of an image's platforms.
+const PLATFORMS_NAMED: usize = 12;
+/// An image for each platform of Debian makes 20; signatures and the like double that.
+const INDEX_ENTRIES_MAX: usize = 1_000;
 
 /// Points to a blob.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +44,18 @@ pub(super) struct Descriptor {
 pub(super) struct Platform {
     pub(super) os: String,
     pub(super) architecture: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) variant: Option<String>,
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Platform {
@@ -50,8 +69,52 @@ impl Platform {
         Self {
             os: "linux".to_owned(),
             architecture: architecture.to_owned(),
+            variant: None,
         }
     }
+
+    /// Tells how well a program for `self` runs on `here`: less is better, `None` is not at all. Of the variants only
+    /// the one that every machine of the architecture has is taken: what this one has on top is not looked up.
+    fn fitness(&self, here: &Self) -> Option<u8> {
+        if (&self.os, &self.architecture) != (&here.os, &here.architecture) {
+            return None;
+        }
+        match self.variant.as_deref() {
+            None | Some("") => Some(0),
+            Some("v1" | "v8") => Some(1),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Chooses the image for this machine from an index.
+pub(super) fn choose_platform(all: &[Descriptor]) -> Result<&Descriptor, ImageError> {
+    let here = Platform::here();
+    let fitting = all.iter().filter_map(|descriptor| {
+        let fitness = descriptor.platform.as_ref()?.fitness(&here)?;
+        Some((fitness, descriptor))
+    });
+    let found = fitting.min_by_key(|(fitness, _)| *fitness);
+    found
+        .map(|(_, descriptor)| descriptor)
+        .ok_or_else(|| no_platform(&here, all.iter().filter_map(|d| d.platform.as_ref())))
+}
+
+fn no_platform<'a>(here: &Platform, others: impl Iterator<Item = &'a Platform>) -> ImageError {
+    // Builders put signatures and the like beside the images, for a platform of that name.
+    let known = others.filter(|p| p.os != "unknown");
+    let mut available: Vec<String> = known.take(PLATFORMS_NAMED).map(short_name).collect();
+    if available.is_empty() {
+        available.push("platforms it does not name".to_owned());
+    }
+    ImageError::NoPlatform {
+        platform: here.to_string(),
+        available,
+    }
+}
+
+fn short_name(platform: &Platform) -> String {
+    platform.to_string().chars().take(40).collect()
 }
 
 /// An index or a manifest: which of the two, its fields tell, as old registries leave out the media type.
@@ -78,7 +141,16 @@ pub(super) struct Manifest {
 
 impl Document {
     pub(super) fn parse(what: &str, bytes: &[u8]) -> Result<Self, ImageError> {
-        serde_json::from_slice(bytes).map_err(|e| malformed(what, e.to_string()))
+        let document: Self =
+            serde_json::from_slice(bytes).map_err(|e| malformed(what, e.to_string()))?;
+        let entries = document.manifests.as_ref().map_or(0, Vec::len);
+        if entries > INDEX_ENTRIES_MAX {
+            return Err(ImageError::TooMuch {
+                what: "entries in its index",
+                limit: INDEX_ENTRIES_MAX as u64,
+            });
+        }
+        Ok(document)
     }
 
     /// Returns the manifest, within `limits`.
@@ -165,8 +237,12 @@ impl ImageConfig {
         let here = Platform::here();
         let other = |said: &str, ours: &str| !said.is_empty() && said != ours;
         if other(&file.os, &here.os) || other(&file.architecture, &here.architecture) {
-            let platform = format!("{}/{}", here.os, here.architecture);
-            return Err(ImageError::NoPlatform { platform });
+            let said = Platform {
+                os: file.os,
+                architecture: file.architecture,
+                variant: None,
+            };
+            return Err(no_platform(&here, std::iter::once(&said)));
         }
         if file.rootfs.diff_ids.len() != layers {
             let have = file.rootfs.diff_ids.len();

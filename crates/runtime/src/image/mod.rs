@@ -1,15 +1,17 @@
 //! Images: references, the content store, unpacking, and writing small ones.
 //!
-//! An image comes from a folder in OCI layout or from a registry. Every blob is checked against its digest
+//! An image comes from a registry, from a folder in OCI layout or from an archive. Every blob is checked against its digest
 //! while it is fetched and every layer against its diff-id while it is unpacked; nothing becomes visible in
 //! the store before both hold.
 
 pub mod build;
 mod digest;
 mod error;
+pub mod foreign;
 mod limits;
 mod manifest;
 mod reference;
+pub mod registry;
 mod source;
 mod store;
 mod unpack;
@@ -21,7 +23,8 @@ pub use error::ImageError;
 pub use limits::ImageLimits;
 pub(crate) use manifest::ImageConfig;
 pub use reference::{ImageRef, InvalidImageRef, Version};
-pub(crate) use store::{LayerForm, Store, StoredImage};
+pub use registry::{Credential, Registries};
+pub(crate) use store::{InUse, LayerForm, Store, StoreConfig, StoredImage};
 
 /// An image that is in the store, checked and unpacked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,12 +48,24 @@ pub struct ResolvedImage {
     pub compressed_bytes: u64,
 }
 
-/// Finds out what `image` leads to, without fetching more than its manifest.
+/// Finds out what `image` leads to, without fetching more than its manifest, where no credentials are needed.
 ///
 /// # Errors
 /// Where it is not there, is malformed, or is over the usual limits.
 pub async fn resolve(image: &ImageRef) -> Result<ResolvedImage, ImageError> {
-    let resolved = source::Source::of(image)?
+    resolve_as(image, &Registries::default(), None).await
+}
+
+/// Finds out what `image` leads to, with what `registries` knows, or for whoever `credential` stands for.
+///
+/// # Errors
+/// As [`resolve`], and where the registry does not let us read it.
+pub async fn resolve_as(
+    image: &ImageRef,
+    registries: &Registries,
+    credential: Option<&Credential>,
+) -> Result<ResolvedImage, ImageError> {
+    let resolved = source::Source::of(image, registries, credential)?
         .resolve(image, &ImageLimits::default())
         .await?;
     let layers = resolved.manifest.layers.iter().map(|layer| layer.size);

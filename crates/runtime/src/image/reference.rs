@@ -9,8 +9,11 @@ use super::digest::Digest;
 /// Registries allow 128 for a tag and 255 for a name; a longer reference is a mistake or an attack.
 const MAX_BYTES: usize = 1024;
 const MAX_TAG_BYTES: usize = 128;
+/// Its own images have short names that stand for `library/…`.
+pub(super) const DOCKER_HUB: &str = "docker.io";
 
-/// Names an image: `oci:/absolute/folder[:tag]` or `host:port/name[:tag][@sha256:…]`.
+/// Names an image: `host[:port]/name[:tag][@sha256:…]`, `oci:/absolute/folder[:tag]`, or
+/// `docker-archive:/absolute/file.tar[:name:tag]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ImageRef {
     /// A folder in OCI layout on this machine.
@@ -20,9 +23,16 @@ pub enum ImageRef {
         /// Which of its images; may be left out where it holds one.
         tag: Option<String>,
     },
+    /// A tar archive on this machine, as `docker save` writes it.
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Which of its images, by one of its names; may be left out where it holds one.
+        name: Option<String>,
+    },
     /// A repository in a registry.
     Registry {
-        /// `host:port`.
+        /// `host` or `host:port`; without a port, that of HTTPS.
         host: String,
         /// The repository's name.
         name: String,
@@ -62,6 +72,9 @@ impl FromStr for ImageRef {
         if let Some(rest) = text.strip_prefix("oci:") {
             return parse_layout(rest).map_err(invalid);
         }
+        if let Some(rest) = text.strip_prefix("docker-archive:") {
+            return parse_archive(rest).map_err(invalid);
+        }
         parse_registry(text).map_err(invalid)
     }
 }
@@ -83,12 +96,38 @@ fn parse_layout(rest: &str) -> Result<ImageRef, &'static str> {
     })
 }
 
+/// The file's name ends at the first colon, as the other programs that read this have it.
+fn parse_archive(rest: &str) -> Result<ImageRef, &'static str> {
+    let (path, name) = match rest.split_once(':') {
+        Some((path, name)) => (path, Some(name)),
+        None => (rest, None),
+    };
+    if !path.starts_with('/') {
+        return Err("docker-archive: wants an absolute path");
+    }
+    let ok = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".:/_-".contains(&b))
+    };
+    if name.is_some_and(|name| !ok(name)) {
+        return Err("a name in an archive wants letters, digits, and . : / _ -");
+    }
+    Ok(ImageRef::Archive {
+        path: PathBuf::from(path),
+        name: name.map(str::to_owned),
+    })
+}
+
 fn parse_registry(text: &str) -> Result<ImageRef, &'static str> {
+    let is_host = |host: &str| host.contains([':', '.']) || host == "localhost";
     let (host, rest) = text
         .split_once('/')
-        .ok_or("want host:port/name or oci:/folder")?;
-    if !(host.contains(':') || host.contains('.') || host == "localhost") {
-        return Err("the registry's host is missing");
+        .filter(|(host, _)| is_host(host))
+        .ok_or("the registry's host is missing; images of Docker Hub are docker.io/NAME")?;
+    if !host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[') {
+        return Err("the registry's host begins as no host does");
     }
     if !host
         .bytes()
@@ -127,7 +166,11 @@ fn parse_registry(text: &str) -> Result<ImageRef, &'static str> {
     };
     Ok(ImageRef::Registry {
         host: host.to_owned(),
-        name: name.to_owned(),
+        name: if host == DOCKER_HUB && !name.contains('/') {
+            format!("library/{name}")
+        } else {
+            name.to_owned()
+        },
         version,
     })
 }
@@ -153,6 +196,11 @@ impl fmt::Display for ImageRef {
                 path,
                 tag: Some(tag),
             } => write!(f, "oci:{}:{tag}", path.display()),
+            Self::Archive { path, name: None } => write!(f, "docker-archive:{}", path.display()),
+            Self::Archive {
+                path,
+                name: Some(name),
+            } => write!(f, "docker-archive:{}:{name}", path.display()),
             Self::Registry {
                 host,
                 name,
@@ -182,7 +230,11 @@ mod tests {
         for text in [
             "oci:/a/b".to_owned(),
             "oci:/a/b:v1".to_owned(),
+            "docker-archive:/a/b.tar".to_owned(),
+            "docker-archive:/a/b.tar:demo/app:1".to_owned(),
             "127.0.0.1:5000/demo/app:1.2".to_owned(),
+            "registry.example/demo:1".to_owned(),
+            "docker.io/library/debian:12".to_owned(),
             format!("localhost:5000/app@{digest}"),
         ] {
             assert_eq!(text.parse::<ImageRef>().unwrap().to_string(), text);
@@ -195,6 +247,8 @@ mod tests {
         assert!(
             matches!(bare, ImageRef::Registry { version: Version::Tag(t), .. } if t == "latest")
         );
+        let short: ImageRef = "docker.io/debian".parse().unwrap();
+        assert_eq!(short.to_string(), "docker.io/library/debian:latest");
     }
 
     #[test]
@@ -203,9 +257,14 @@ mod tests {
             "",
             "app",
             "app:1",
+            "library/app",
             "oci:relative",
+            "docker-archive:relative.tar",
+            "docker-archive:/a:",
+            "docker-archive:/a:x y",
             "oci:/a:b c",
             "127.0.0.1:5000/../x",
+            "../x",
             "127.0.0.1:5000/a?b",
             "127.0.0.1:5000/A",
             "127.0.0.1:5000/",

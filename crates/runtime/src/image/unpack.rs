@@ -30,6 +30,10 @@ const WHITEOUT_META: &[u8] = b".wh..wh.";
 /// A container's user ids are 0 to 65535; a file of anybody else could not be shown to it.
 const IDS: u64 = 65_536;
 const COPY_BYTES: usize = 128 << 10;
+/// Unpacking holds this window, 128 MiB, in memory: what zstd packs without being told otherwise never needs more.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// The least that a file, folder or link takes on a disk.
+const ENTRY_BYTES: u64 = 4096;
 
 /// Who owns what is unpacked or copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,9 @@ impl Budget {
     }
 }
 
+/// Is told how much of the disk the layer takes so far, before it takes it; its error ends the unpacking.
+pub(super) type Taken<'a> = &'a dyn Fn(u64) -> Result<(), ImageError>;
+
 /// Unpacks the packed layer `blob` into the folder `tree` and checks that it is the one `diff_id` names.
 pub(super) fn unpack(
     blob: &Path,
@@ -80,14 +87,18 @@ pub(super) fn unpack(
     form: Form,
     diff_id: &Digest,
     budget: &mut Budget,
+    taken: Taken<'_>,
 ) -> Result<(), ImageError> {
     if form == Form::Flat {
         // What this layer deletes goes first, as the archive may delete a folder after filling it anew.
         let mut reading = budget.clone();
-        read_layer(blob, &mut reading, |entry, _| delete_marked(tree, entry))?;
+        let nothing = |_| Ok(());
+        read_layer(blob, &mut reading, &nothing, |entry, _| {
+            delete_marked(tree, entry)
+        })?;
     }
     let mut writer = Writer::open(tree, form)?;
-    let found = read_layer(blob, budget, |entry, body| writer.write(entry, body))?;
+    let found = read_layer(blob, budget, taken, |entry, body| writer.write(entry, body))?;
     if found == *diff_id {
         Ok(())
     } else {
@@ -108,6 +119,7 @@ struct Entry {
     uid: u64,
     gid: u64,
     mtime: u64,
+    size: u64,
     link: Option<PathBuf>,
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -116,19 +128,39 @@ struct Entry {
 fn read_layer(
     blob: &Path,
     budget: &mut Budget,
-    mut take: impl FnMut(&Entry, &mut dyn Read) -> Result<(), ImageError>,
+    taken: Taken<'_>,
+    take: impl FnMut(&Entry, &mut dyn Read) -> Result<(), ImageError>,
 ) -> Result<Digest, ImageError> {
     let file = File::open(blob).map_err(io_error("open", blob))?;
     let packed = file.metadata().map_err(io_error("look at", blob))?.len();
+    read_entries(file, packed, blob, budget, taken, take)
+}
+
+/// Reads a layer without making files of it: what a stranger's bytes can reach before the first file is made.
+pub(super) fn read_only(bytes: &[u8], budget: &mut Budget) -> Result<(), ImageError> {
+    let (packed, name) = (bytes.len() as u64, Path::new("in memory"));
+    let reader = io::Cursor::new(bytes.to_vec());
+    let take = |entry: &Entry, _: &mut dyn Read| split(&entry.path).map(drop);
+    read_entries(reader, packed, name, budget, &|_| Ok(()), take).map(drop)
+}
+
+fn read_entries(
+    packed_bytes: impl Read + 'static,
+    packed: u64,
+    blob: &Path,
+    budget: &mut Budget,
+    taken: Taken<'_>,
+    mut take: impl FnMut(&Entry, &mut dyn Read) -> Result<(), ImageError>,
+) -> Result<Digest, ImageError> {
     let meter = Rc::new(Meter::new(budget, packed));
     let mut stream = Metered {
-        inner: decompress(file).map_err(|e| read_error(blob, e))?,
+        inner: decompress(packed_bytes).map_err(|e| read_error(blob, e))?,
         hash: Sha256::new(),
         meter: Rc::clone(&meter),
     };
     let mut archive = tar::Archive::new(&mut stream);
     let mut entries = archive.entries().map_err(|e| read_error(blob, e))?;
-    let mut count = 0;
+    let (mut count, mut disk) = (0, 0_u64);
     loop {
         meter.header_room.set(ImageLimits::HEADER_BYTES);
         let Some(item) = entries.next() else { break };
@@ -143,6 +175,9 @@ fn read_layer(
         }
         let entry = describe(&mut item).map_err(|e| read_error(blob, e))?;
         meter.header_room.set(u64::MAX);
+        let bytes = entry.size.min(budget.limits.unpacked_bytes);
+        disk = disk.saturating_add(bytes).saturating_add(ENTRY_BYTES);
+        taken(disk)?;
         take(&entry, &mut item)?;
         // What nobody wanted is read here, where it is counted as a body and not as a header.
         io::copy(&mut item, &mut io::sink()).map_err(|e| read_error(blob, e))?;
@@ -163,6 +198,7 @@ fn describe(item: &mut tar::Entry<'_, impl Read>) -> io::Result<Entry> {
             }
         }
     }
+    let size = item.size();
     let header = item.header();
     Ok(Entry {
         kind: header.entry_type(),
@@ -170,30 +206,37 @@ fn describe(item: &mut tar::Entry<'_, impl Read>) -> io::Result<Entry> {
         uid: header.uid()?,
         gid: header.gid()?,
         mtime: header.mtime()?,
+        size,
         path: item.path()?.into_owned(),
         link: item.link_name()?.map(std::borrow::Cow::into_owned),
         attributes,
     })
 }
 
-/// Returns the unpacked bytes of `file`, whatever it is packed with.
-fn decompress(file: File) -> io::Result<Box<dyn Read>> {
-    let mut reader = BufReader::with_capacity(COPY_BYTES, DiskRead(file));
+/// Returns the unpacked bytes of `packed`, whatever it is packed with.
+fn decompress(packed: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+    let mut reader = BufReader::with_capacity(COPY_BYTES, DiskRead(packed));
     let start = io::BufRead::fill_buf(&mut reader)?;
     if start.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(MultiGzDecoder::new(reader)));
     }
-    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        let what = "a layer packed with zstd".to_owned();
-        return Err(io::Error::other(ImageError::Unsupported { what }));
+    // A frame, or one of those that are skipped and hold an index for other readers.
+    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || is_skippable_frame(start) {
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
+        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+        return Ok(Box::new(decoder));
     }
     Ok(Box::new(reader))
 }
 
-/// Keeps a failing disk apart from a malformed archive.
-struct DiskRead(File);
+fn is_skippable_frame(start: &[u8]) -> bool {
+    matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
 
-impl Read for DiskRead {
+/// Keeps a failing disk apart from a malformed archive.
+struct DiskRead<R>(R);
+
+impl<R: Read> Read for DiskRead<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|source| {
             let path = PathBuf::from("a packed layer");
@@ -800,7 +843,14 @@ mod tests {
                 _ => Form::Flat,
             };
             let mut budget = Budget::new(small);
-            let result = unpack(&blob, &tree, form, &Digest::of(&damaged), &mut budget);
+            let result = unpack(
+                &blob,
+                &tree,
+                form,
+                &Digest::of(&damaged),
+                &mut budget,
+                &|_| Ok(()),
+            );
             assert!(
                 count(dir.path()) == 2 && count(&dir.path().join("in/the")) == 1,
                 "seed {seed} left its folder: {result:?}"
@@ -828,6 +878,7 @@ mod tests {
             Form::Flat,
             &Digest::of(&sound_layer()),
             &mut budget,
+            &|_| Ok(()),
         )
         .unwrap();
         assert_eq!(std::fs::read(tree.join("a/hard")).unwrap(), [3; 700]);

@@ -41,7 +41,10 @@ use crate::cgroup::Cgroup;
 use crate::error::{Blame, Error, Result, io as io_error};
 use crate::files;
 use crate::id::ContainerId;
-use crate::image::{Digest, ImageLimits, ImageRef, LayerForm, PreparedImage, Store};
+use crate::image::{
+    Credential, Digest, ImageLimits, ImageRef, InUse, LayerForm, PreparedImage, Registries, Store,
+    StoreConfig,
+};
 use crate::logs::{self, LogChunk, LogStream};
 use crate::shim::SHIM_ARGUMENT;
 use crate::shim::job::{GRACE_MS_MAX, LOGS, Request, SHIM_LOG};
@@ -73,6 +76,11 @@ pub struct LocalConfig {
     pub shim: PathBuf,
     /// What images may ask for.
     pub image_limits: ImageLimits,
+    /// Bytes of the disk that images may take together; where there are more, those that were not used for longest go.
+    /// `None` is what the disk has free at the start, less a tenth of it.
+    pub image_bytes: Option<u64>,
+    /// What is known about registries.
+    pub registries: Registries,
     /// How containers get their images.
     pub layers: LayerUse,
 }
@@ -87,12 +95,15 @@ pub enum LayerUse {
 }
 
 impl LocalConfig {
-    /// Returns a configuration with the usual limits.
+    /// Returns a configuration with the usual limits, and with what is known about registries in the same folder.
     pub fn new(root: impl Into<PathBuf>, shim: impl Into<PathBuf>) -> Self {
+        let root = root.into();
         Self {
-            root: root.into(),
+            registries: Registries::in_dir(&root),
+            root,
             shim: shim.into(),
             image_limits: ImageLimits::default(),
+            image_bytes: None,
             layers: LayerUse::StackIfPossible,
         }
     }
@@ -113,8 +124,6 @@ pub struct LocalRuntime {
     changing: Mutex<BTreeMap<ContainerId, Arc<AsyncMutex<()>>>>,
     /// Shared by starts, exclusive for removing the parent control group.
     starting: RwLock<()>,
-    /// Shared by whoever fetches or uses images, exclusive for forgetting some.
-    using_images: RwLock<()>,
     capabilities: OnceCell<Capabilities>,
     _lock: fs::File,
 }
@@ -148,6 +157,8 @@ impl LocalRuntime {
             root,
             shim,
             image_limits,
+            image_bytes,
+            registries,
             layers,
         } = config;
         let failed = || io_error("open the runtime's folder", &root);
@@ -174,7 +185,16 @@ impl LocalRuntime {
         } else {
             LayerForm::Overlay
         };
-        let store = Store::open(&root.join("store"), form, image_limits).map_err(failed())?;
+        let containers = root.join("containers");
+        let store = Store::open(StoreConfig {
+            root: root.join("store"),
+            form,
+            limits: image_limits,
+            bytes: image_bytes,
+            registries,
+            in_use: InUse::new(move || container::images_of(&containers)),
+        })
+        .map_err(failed())?;
         let ids = if is_root {
             Some(IdRanges::open(&root).map_err(failed())?)
         } else {
@@ -191,7 +211,6 @@ impl LocalRuntime {
             cgroup_parent: format!("/tradewind-{}", name.get(..12).unwrap_or(&name)),
             changing: Mutex::default(),
             starting: RwLock::default(),
-            using_images: RwLock::default(),
             capabilities: OnceCell::new(),
             _lock: lock,
             root,
@@ -418,23 +437,20 @@ impl Runtime for LocalRuntime {
             .cloned()
     }
 
-    async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage> {
-        let _using = self.using_images.read().await;
+    async fn prepare_as(
+        &self,
+        image: &ImageRef,
+        credential: Option<&Credential>,
+    ) -> Result<PreparedImage> {
         let failed = |source| Error::Image {
             image: image.to_string(),
             source: Box::new(source),
         };
-        self.store.prepare(image).await.map_err(failed)
+        self.store.prepare(image, credential).await.map_err(failed)
     }
 
     async fn forget_images(&self, keep: &[Digest]) -> Result<()> {
-        // Nobody fetches or creates meanwhile: what is looked at is what there is.
-        let _alone = self.using_images.write().await;
-        let mut keep = keep.to_vec();
-        for (id, _) in self.list().await? {
-            keep.extend(self.container(&id).job()?.map(|job| job.spec.image));
-        }
-        let store = self.store.clone();
+        let (keep, store) = (keep.to_vec(), self.store.clone());
         tokio::task::spawn_blocking(move || store.forget_all_but(&keep))
             .await
             .expect("forgetting images does not panic")
@@ -442,7 +458,6 @@ impl Runtime for LocalRuntime {
     }
 
     async fn create(&self, id: &ContainerId, spec: &ContainerSpec) -> Result<()> {
-        let _using = self.using_images.read().await;
         self.alone(id, self.create_alone(id, spec)).await
     }
 

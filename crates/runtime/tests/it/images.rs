@@ -9,14 +9,18 @@ use tempfile::TempDir;
 
 use crate::world::{CONTAINERS, is_root, layout_ref};
 
-struct Shop {
-    dir: TempDir,
-    runtime: LocalRuntime,
+pub(crate) struct Shop {
+    pub(crate) dir: TempDir,
+    pub(crate) runtime: LocalRuntime,
 }
 
 impl Shop {
     /// As root with layers apart, else with all of an image in one tree: both forms see every test.
-    async fn open(limits: ImageLimits) -> Vec<Self> {
+    pub(crate) async fn open(limits: ImageLimits) -> Vec<Self> {
+        Self::open_with(|config| config.image_limits = limits).await
+    }
+
+    pub(crate) async fn open_with(change: impl Fn(&mut LocalConfig)) -> Vec<Self> {
         let mut shops = Vec::new();
         for embedded in [true, false] {
             if embedded && !is_root() {
@@ -24,7 +28,7 @@ impl Shop {
             }
             let dir = tempfile::tempdir().unwrap();
             let mut config = LocalConfig::new(dir.path().join("runtime"), CONTAINERS);
-            config.image_limits = limits;
+            change(&mut config);
             let runtime = if embedded {
                 LocalRuntime::embedded(config).await
             } else {
@@ -38,7 +42,7 @@ impl Shop {
         shops
     }
 
-    async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage, ImageError> {
+    pub(crate) async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage, ImageError> {
         self.runtime.prepare(image).await.map_err(|e| match e {
             Error::Image { source, .. } => *source,
             other => panic!("{other}"),
@@ -46,7 +50,7 @@ impl Shop {
     }
 
     /// Nothing half done, and nothing that was refused.
-    fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         let store = self.dir.path().join("runtime/store");
         for name in ["tmp", "layers", "flat"] {
             assert_eq!(

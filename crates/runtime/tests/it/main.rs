@@ -5,8 +5,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a failure is a panic")]
 
+mod archive;
+mod budget;
 mod faults;
 mod images;
+mod pull;
 mod registry;
 mod suite;
 mod world;

@@ -55,6 +55,30 @@ pub(crate) fn skip(name: &str, reason: &str) {
     let _ignored = writeln!(std::io::stderr(), "SKIPPED {name}: {reason}");
 }
 
+/// Tells whether `program` is installed; where it is not, says that test `name` is skipped.
+pub(crate) fn has(program: &str, name: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let also = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
+    let found = std::env::split_paths(&paths)
+        .chain(also)
+        .any(|dir| dir.join(program).is_file());
+    if !found {
+        skip(name, &format!("{program} is not installed"));
+    }
+    found
+}
+
+/// Runs a program to its end, which must be good.
+pub(crate) fn tool(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 pub(crate) fn is_root() -> bool {
     rustix_geteuid() == 0
 }

@@ -5,14 +5,21 @@
 //! layers/<diff-id>   one unpacked layer, with overlayfs's marks for what it deletes
 //! flat/<manifest>    all layers of an image on top of each other, where overlayfs cannot be used
 //! trusted/<name>     what is on disk for sure: an empty file, or the boot it was unpacked in
+//! sizes/<name>       how many bytes of the disk a layer or a flat tree takes
+//! images/<manifest>  when an image was last used, and whether its registry wanted to know for whom
+//! partial/<hex>      packed layers on their way here: where a transfer was cut, what came of them
 //! tmp/               work in progress; emptied when the store is opened
 //! ```
 //!
-//! Everything is made in `tmp` and renamed, so that a killed process leaves nothing half done. Unpacked files
+//! Everything is made aside and renamed, so that a killed process leaves nothing half done. Unpacked files
 //! are not synced one by one: until a sync in the background is through, they are trusted for the present
 //! boot only, and unpacked again after a power cut.
+//!
+//! Map: `shelf` keeps the store within its share of the disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod shelf;
+
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -22,12 +29,16 @@ use std::sync::{Arc, Mutex};
 
 use super::digest::Digest;
 use super::error::{ImageError, io as io_error};
-use super::limits::ImageLimits;
-use super::manifest::{Descriptor, Document, ImageConfig, Manifest};
+use super::manifest::{Descriptor, Document, ImageConfig};
 use super::reference::{ImageRef, Version};
+use super::registry::{Credential, Registries};
 use super::source::{Resolved, Source};
 use super::unpack::{Budget, Form, unpack};
-use super::{ImageLimits as Limits, PreparedImage};
+use super::{ImageLimits, PreparedImage};
+use crate::error::Blame;
+
+pub(crate) use self::shelf::{InUse, Pin};
+use self::shelf::{Room, Shelf};
 
 /// How layers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,35 +55,84 @@ pub(crate) struct Store {
     inner: Arc<Inner>,
 }
 
+/// What a store is opened with.
+#[derive(Debug)]
+pub(crate) struct StoreConfig {
+    pub(crate) root: PathBuf,
+    pub(crate) form: LayerForm,
+    pub(crate) limits: ImageLimits,
+    /// Bytes of the disk that images may take; `None` is what the disk has, less a share that stays free.
+    pub(crate) bytes: Option<u64>,
+    pub(crate) registries: Registries,
+    /// Which images must stay.
+    pub(crate) in_use: InUse,
+}
+
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
     form: LayerForm,
-    limits: Limits,
+    limits: ImageLimits,
+    registries: Registries,
     boot: String,
     next_temporary: AtomicU64,
     /// One lock for each thing being made, so that the same layer is fetched once.
-    making: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    making: Mutex<BTreeMap<Thing, Arc<tokio::sync::Mutex<()>>>>,
+    shelf: Shelf,
+}
+
+/// Something that one prepares while the others wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Thing {
+    /// A layer's or an image's unpacked tree.
+    Tree(Digest),
+    /// A packed layer.
+    Blob(Digest),
+}
+
+/// Something that is being made, by whoever holds this.
+struct Making<'a> {
+    store: &'a Store,
+    thing: Thing,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        drop(self.guard.take());
+        let making = self.store.inner.making.lock();
+        let mut making = making.expect("no holder of this lock panics");
+        // Forgotten where nobody else waits for it.
+        if making
+            .get(&self.thing)
+            .is_some_and(|l| Arc::strong_count(l) == 1)
+        {
+            making.remove(&self.thing);
+        }
+    }
 }
 
 /// An image that is wholly in the store.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct StoredImage {
     pub(crate) config: ImageConfig,
     /// The layers' folders, lowest first; or the one flat tree.
     pub(crate) trees: Vec<PathBuf>,
+    /// Keeps it where it is until its container can be seen.
+    _pin: Pin,
 }
 
 impl Store {
-    /// Opens the store in `root`, making it where it is missing. Only its owner can look inside: layers hold
-    /// programs that run as whoever owns them.
-    pub(crate) fn open(root: &Path, form: LayerForm, limits: ImageLimits) -> io::Result<Self> {
+    /// Opens the store, making it where it is missing. Only its owner can look inside: layers hold programs that run as
+    /// whoever owns them.
+    pub(crate) fn open(config: StoreConfig) -> io::Result<Self> {
+        let root = config.root;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(root)?;
-        fs::set_permissions(root, fs::Permissions::from_mode(0o700))?;
-        for name in ["blobs", "layers", "flat", "trusted", "tmp"] {
+            .create(&root)?;
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o700))?;
+        for name in shelf::FOLDERS.into_iter().chain(["tmp"]) {
             fs::create_dir_all(root.join(name))?;
         }
         for entry in fs::read_dir(root.join("tmp"))? {
@@ -80,16 +140,20 @@ impl Store {
         }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let inner = Inner {
-            root: root.to_owned(),
-            form,
-            limits,
+            form: config.form,
+            limits: config.limits,
+            registries: config.registries,
             boot: boot.trim().to_owned(),
             next_temporary: AtomicU64::new(0),
             making: Mutex::default(),
+            shelf: Shelf::new(config.in_use),
+            root,
         };
-        Ok(Self {
+        let store = Self {
             inner: Arc::new(inner),
-        })
+        };
+        store.take_stock(config.bytes)?;
+        Ok(store)
     }
 
     /// Returns the folder whose subfolders are the layers.
@@ -97,9 +161,14 @@ impl Store {
         self.inner.root.join("layers")
     }
 
-    /// Fetches, checks and unpacks what of `image` is not here yet.
-    pub(crate) async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage, ImageError> {
-        let source = Source::of(image)?;
+    /// Fetches, checks and unpacks what of `image` is not here yet; for whoever `credential` stands for, else for this
+    /// machine.
+    pub(crate) async fn prepare(
+        &self,
+        image: &ImageRef,
+        credential: Option<&Credential>,
+    ) -> Result<PreparedImage, ImageError> {
+        let source = Source::of(image, &self.inner.registries, credential)?;
         let resolved = match self.known(image) {
             Some(resolved) => resolved,
             None => source.resolve(image, &self.inner.limits).await?,
@@ -110,12 +179,14 @@ impl Store {
             bytes_fetched: 0,
             bytes_cached: 0,
         };
-        let config = self
-            .fetch_config(&source, &resolved.manifest, &mut prepared)
-            .await?;
+        let manifest = &resolved.manifest;
+        let layers = manifest.layers.iter().map(|layer| layer.digest);
+        let _pin = self.pin(layers.chain([resolved.digest, manifest.config.digest]));
+        let config = self.fetch_config(&source, &resolved, &mut prepared).await?;
+        let _layers = self.pin(config.diff_ids.iter().copied());
         match self.inner.form {
             LayerForm::Overlay => {
-                self.make_layers(&source, &resolved.manifest, &config, &mut prepared)
+                self.make_layers(&source, &resolved, &config, &mut prepared)
                     .await?;
             }
             LayerForm::Flat => {
@@ -125,11 +196,14 @@ impl Store {
         }
         // Last, so that a manifest in the store means a whole image.
         self.put_document(&resolved.digest, &resolved.bytes)?;
+        self.shelve(&resolved.digest, source.knows_us())?;
         Ok(prepared)
     }
 
     /// Returns a prepared image; `None` where it is not here, or not whole.
     pub(crate) fn load(&self, digest: &Digest) -> Result<Option<StoredImage>, ImageError> {
+        // First, so that nothing of it goes while we look.
+        let pin = self.pin_image(digest);
         let Some(bytes) = self.document(digest) else {
             return Ok(None);
         };
@@ -139,7 +213,7 @@ impl Store {
             return Ok(None);
         };
         let config = ImageConfig::parse(&config, manifest.layers.len())?;
-        let trees = match self.inner.form {
+        let trees: Vec<PathBuf> = match self.inner.form {
             LayerForm::Overlay => config
                 .diff_ids
                 .iter()
@@ -147,55 +221,19 @@ impl Store {
                 .collect(),
             LayerForm::Flat => vec![self.flat_path(digest)],
         };
-        let whole = trees.iter().all(|tree| self.is_trusted(tree));
-        Ok(whole.then_some(StoredImage { config, trees }))
+        if !trees.iter().all(|tree| self.is_trusted(tree)) {
+            return Ok(None);
+        }
+        self.touch(digest)?;
+        Ok(Some(StoredImage {
+            config,
+            trees,
+            _pin: pin,
+        }))
     }
 
-    /// Removes every image but those whose manifests are `keep`, and what only they used. Nobody may be
-    /// preparing an image meanwhile.
-    pub(crate) fn forget_all_but(&self, keep: &[Digest]) -> io::Result<()> {
-        let (mut blobs, mut trees) = (BTreeSet::new(), BTreeSet::new());
-        for digest in keep {
-            let Some(bytes) = self.document(digest) else {
-                continue;
-            };
-            let document = Document::parse("the manifest", &bytes).ok();
-            let Some(Ok(manifest)) = document.map(|d| d.into_manifest(&self.inner.limits)) else {
-                continue;
-            };
-            blobs.extend([digest.hex(), manifest.config.digest.hex()]);
-            trees.insert(digest.hex());
-            if self.inner.form == LayerForm::Flat {
-                blobs.extend(manifest.layers.iter().map(|l| l.digest.hex()));
-            }
-            let config = self.document(&manifest.config.digest);
-            let config = config.map(|c| ImageConfig::parse(&c, manifest.layers.len()));
-            if let Some(Ok(config)) = config {
-                trees.extend(config.diff_ids.iter().map(Digest::hex));
-            }
-        }
-        // Manifests first: an image that is only half gone must not count as one that is here.
-        for (folder, kept) in [
-            ("blobs", &blobs),
-            ("trusted", &trees),
-            ("layers", &trees),
-            ("flat", &trees),
-        ] {
-            for entry in fs::read_dir(self.inner.root.join(folder))? {
-                let entry = entry?;
-                if entry
-                    .file_name()
-                    .to_str()
-                    .is_none_or(|name| !kept.contains(name))
-                {
-                    crate::files::remove_tree(&entry.path())?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Where `image` names a digest that is here, nobody needs to be asked.
+    /// Where `image` names a digest that is here, nobody needs to be asked; unless its registry wanted to know who asks:
+    /// then it decides for each who does.
     fn known(&self, image: &ImageRef) -> Option<Resolved> {
         let ImageRef::Registry {
             version: Version::Digest(digest),
@@ -204,65 +242,82 @@ impl Store {
         else {
             return None;
         };
+        if self.is_private(digest) {
+            return None;
+        }
         let bytes = self.document(digest)?;
         let document = Document::parse("the manifest", &bytes).ok()?;
         let manifest = document.into_manifest(&self.inner.limits).ok()?;
-        Some(Resolved {
-            digest: *digest,
-            bytes,
-            manifest,
-        })
+        Some(Resolved::new(*digest, bytes, manifest))
     }
 
     async fn fetch_config(
         &self,
         source: &Source,
-        manifest: &Manifest,
+        resolved: &Resolved,
         prepared: &mut PreparedImage,
     ) -> Result<ImageConfig, ImageError> {
-        let descriptor = &manifest.config;
-        let bytes = if let Some(bytes) = self.document(&descriptor.digest) {
+        let digest = &resolved.manifest.config.digest;
+        let bytes = if let Some(bytes) = self.document(digest) {
             prepared.bytes_cached += bytes.len() as u64;
             bytes
         } else {
-            let bytes = source.document(descriptor, &self.inner.limits).await?;
-            self.put_document(&descriptor.digest, &bytes)?;
+            let bytes = source.config(resolved, &self.inner.limits).await?;
+            self.put_document(digest, &bytes)?;
             prepared.bytes_fetched += bytes.len() as u64;
             bytes
         };
-        ImageConfig::parse(&bytes, manifest.layers.len())
+        ImageConfig::parse(&bytes, resolved.manifest.layers.len())
     }
 
     async fn make_layers(
         &self,
         source: &Source,
-        manifest: &Manifest,
+        resolved: &Resolved,
         config: &ImageConfig,
         prepared: &mut PreparedImage,
     ) -> Result<(), ImageError> {
         let mut budget = Budget::new(self.inner.limits);
-        for (descriptor, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
-            let lock = self.lock(diff_id);
-            let guard = lock.lock().await;
+        for (descriptor, diff_id) in resolved.manifest.layers.iter().zip(&config.diff_ids) {
+            let _alone = self.alone(Thing::Tree(*diff_id)).await;
             let layer = self.layer_path(diff_id);
             if self.is_trusted(&layer) {
                 prepared.bytes_cached += descriptor.size;
-            } else {
-                let blob = self.temporary();
-                let fetched = source.blob(descriptor, &blob).await;
-                let unpacked = match fetched {
-                    Ok(()) => self.unpack_layer(&blob, &layer, diff_id, &mut budget).await,
-                    Err(e) => Err(e),
-                };
-                // A leftover is removed when the store is opened.
-                let _ignored = fs::remove_file(&blob);
-                unpacked?;
-                prepared.bytes_fetched += descriptor.size;
+                continue;
             }
-            drop(guard);
-            self.unlock(diff_id, lock);
+            let _blob_alone = self.alone(Thing::Blob(descriptor.digest)).await;
+            let (blob, _room) = self.fetch(source, resolved, descriptor).await?;
+            let unpacked = self.unpack_layer(&blob, &layer, diff_id, &mut budget).await;
+            fs::remove_file(&blob).map_err(io_error("remove", &blob))?;
+            unpacked?;
+            prepared.bytes_fetched += descriptor.size;
         }
         Ok(())
+    }
+
+    /// Fetches a packed layer, going on with one that was cut. Its room on the disk lasts as long as what is returned.
+    async fn fetch(
+        &self,
+        source: &Source,
+        resolved: &Resolved,
+        descriptor: &Descriptor,
+    ) -> Result<(PathBuf, Room), ImageError> {
+        let path = self.partial_path(&descriptor.digest);
+        let (store, size) = (self.clone(), descriptor.size);
+        let room = blocking(move || {
+            let room = Room::new(&store);
+            room.cover(size).map(|()| room)
+        })
+        .await?;
+        match source.blob(resolved, descriptor, &path).await {
+            Ok(()) => Ok((path, room)),
+            // What came so far is as good as it was.
+            Err(e) if e.blame() == Blame::Transient && !is_damage(&e) => Err(e),
+            Err(e) => {
+                let _ignored = fs::remove_file(&path);
+                Err(e)
+            }
+        }
     }
 
     async fn unpack_layer(
@@ -276,10 +331,11 @@ impl Store {
         let (blob, layer, diff_id) = (blob.to_owned(), layer.to_owned(), *diff_id);
         let mut spent = budget.clone();
         let (spent, result) = tokio::task::spawn_blocking(move || {
-            let tree = store.temporary();
+            let (tree, room) = (store.temporary(), Room::new(&store));
+            let taken = |bytes| room.cover(bytes);
             let result = make_dir(&tree)
-                .and_then(|()| unpack(&blob, &tree, Form::Overlay, &diff_id, &mut spent))
-                .and_then(|()| store.publish(&tree, &layer));
+                .and_then(|()| unpack(&blob, &tree, Form::Overlay, &diff_id, &mut spent, &taken))
+                .and_then(|()| store.publish(&tree, &layer, &room));
             if result.is_err() {
                 let _ignored = crate::files::remove_tree(&tree);
             }
@@ -298,71 +354,70 @@ impl Store {
         config: &ImageConfig,
         prepared: &mut PreparedImage,
     ) -> Result<(), ImageError> {
-        let lock = self.lock(&resolved.digest);
-        let guard = lock.lock().await;
+        let _alone = self.alone(Thing::Tree(resolved.digest)).await;
         let flat = self.flat_path(&resolved.digest);
         let layers = &resolved.manifest.layers;
         if self.is_trusted(&flat) {
             prepared.bytes_cached += layers.iter().map(|l| l.size).sum::<u64>();
-        } else {
-            let mut packed = Vec::new();
-            for descriptor in layers {
-                packed.push(self.fetch_blob(source, descriptor, prepared).await?);
-            }
-            let work: Vec<_> = packed.into_iter().zip(config.diff_ids.clone()).collect();
-            let store = self.clone();
-            tokio::task::spawn_blocking(move || store.unpack_flat(&work, &flat))
-                .await
-                .expect("unpacking an image does not panic")?;
+            return Ok(());
         }
-        drop(guard);
-        self.unlock(&resolved.digest, lock);
-        Ok(())
+        let mut packed = Vec::new();
+        for descriptor in layers {
+            packed.push(
+                self.keep_blob(source, resolved, descriptor, prepared)
+                    .await?,
+            );
+        }
+        let work: Vec<_> = packed.into_iter().zip(config.diff_ids.clone()).collect();
+        let store = self.clone();
+        blocking(move || store.unpack_flat(&work, &flat)).await
     }
 
     fn unpack_flat(&self, layers: &[(PathBuf, Digest)], flat: &Path) -> Result<(), ImageError> {
-        let tree = self.temporary();
+        let (tree, room) = (self.temporary(), Room::new(self));
         make_dir(&tree)?;
         let mut budget = Budget::new(self.inner.limits);
         let unpacked = layers.iter().try_for_each(|(blob, diff_id)| {
-            let result = unpack(blob, &tree, Form::Flat, diff_id, &mut budget);
+            let before = room.covered();
+            let taken = |bytes: u64| room.cover(before.saturating_add(bytes));
+            let result = unpack(blob, &tree, Form::Flat, diff_id, &mut budget, &taken);
             if result.is_err() {
                 // It may be the blob that is bad: fetch it again next time.
                 let _ignored = fs::remove_file(blob);
             }
             result
         });
-        let result = unpacked.and_then(|()| self.publish(&tree, flat));
+        let result = unpacked.and_then(|()| self.publish(&tree, flat, &room));
         if result.is_err() {
             let _ignored = crate::files::remove_tree(&tree);
         }
         result
     }
 
-    /// Returns the path of a packed layer, fetching it where it is missing.
-    async fn fetch_blob(
+    /// Returns the path of a packed layer that stays, fetching it where it is missing.
+    async fn keep_blob(
         &self,
         source: &Source,
+        resolved: &Resolved,
         descriptor: &Descriptor,
         prepared: &mut PreparedImage,
     ) -> Result<PathBuf, ImageError> {
+        let _alone = self.alone(Thing::Blob(descriptor.digest)).await;
         let path = self.blob_path(&descriptor.digest);
         if fs::metadata(&path).is_ok_and(|m| m.len() == descriptor.size) {
             prepared.bytes_cached += descriptor.size;
             return Ok(path);
         }
-        let temporary = self.temporary();
-        if let Err(e) = source.blob(descriptor, &temporary).await {
-            let _ignored = fs::remove_file(&temporary);
-            return Err(e);
-        }
-        fs::rename(&temporary, &path).map_err(io_error("rename", &path))?;
+        let (fetched, _room) = self.fetch(source, resolved, descriptor).await?;
+        fs::rename(&fetched, &path).map_err(io_error("rename", &path))?;
+        self.count().map_err(io_error("look into", &path))?;
         prepared.bytes_fetched += descriptor.size;
         Ok(path)
     }
 
     /// Gives a finished tree its name, trusted for this boot, and has it synced in the background.
-    fn publish(&self, tree: &Path, path: &Path) -> Result<(), ImageError> {
+    fn publish(&self, tree: &Path, path: &Path, room: &Room) -> Result<(), ImageError> {
+        self.note_size(path, room.covered())?;
         let mark = self.mark_path(path);
         fs::write(&mark, &self.inner.boot).map_err(io_error("write", &mark))?;
         if path.exists() {
@@ -370,6 +425,7 @@ impl Store {
             crate::files::remove_tree(path).map_err(io_error("remove", path))?;
         }
         fs::rename(tree, path).map_err(io_error("rename", path))?;
+        self.count().map_err(io_error("look into", path))?;
         let path = path.to_owned();
         std::thread::spawn(move || {
             // Only where all of it is on disk is the mark emptied; else the next boot unpacks it again.
@@ -425,30 +481,41 @@ impl Store {
             .join(format!("{}-{number}", std::process::id()))
     }
 
-    fn lock(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
-        let mut making = self
-            .inner
-            .making
-            .lock()
-            .expect("no holder of this lock panics");
-        Arc::clone(making.entry(*digest).or_default())
+    fn partial_path(&self, blob: &Digest) -> PathBuf {
+        self.inner.root.join("partial").join(blob.hex())
     }
 
-    /// Forgets a lock that nobody else waits for. One that an error left behind is reused or forgotten later.
-    fn unlock(&self, digest: &Digest, lock: Arc<tokio::sync::Mutex<()>>) {
-        let mut making = self
-            .inner
-            .making
-            .lock()
-            .expect("no holder of this lock panics");
-        drop(lock);
-        if making
-            .get(digest)
-            .is_some_and(|l| Arc::strong_count(l) == 1)
-        {
-            making.remove(digest);
+    /// Waits until nobody else makes `thing`.
+    async fn alone(&self, thing: Thing) -> Making<'_> {
+        let lock = {
+            let making = self.inner.making.lock();
+            let mut making = making.expect("no holder of this lock panics");
+            Arc::clone(making.entry(thing).or_default())
+        };
+        let guard = Some(lock.lock_owned().await);
+        Making {
+            store: self,
+            thing,
+            guard,
         }
     }
+}
+
+/// Tells whether what came is known to be bad.
+fn is_damage(error: &ImageError) -> bool {
+    match error {
+        ImageError::SizeMismatch { wanted, found, .. } => found > wanted,
+        ImageError::DigestMismatch { .. } => true,
+        _ => false,
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .expect("work on the store does not panic")
 }
 
 fn make_dir(path: &Path) -> Result<(), ImageError> {
