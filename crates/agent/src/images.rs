@@ -121,6 +121,10 @@ impl ImagePolicy {
                 path: self.folder(path)?,
                 tag: tag.clone(),
             }),
+            ImageRef::Archive { path, name } => Ok(ImageRef::Archive {
+                path: self.folder(path)?,
+                name: name.clone(),
+            }),
             ImageRef::Registry { host, .. } => {
                 self.registry(host)?;
                 Ok(image.clone())

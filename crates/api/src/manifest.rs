@@ -23,7 +23,8 @@ const DIGEST_DOMAIN: &[u8] = b"tradewind/manifest/v1";
 /// What a job runs.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Manifest {
-    /// Where the image is: `oci:/absolute/folder[:tag]` or `host:port/name[:tag][@sha256:…]`.
+    /// Where the image is: `host[:port]/name[:tag][@sha256:…]`, `oci:/absolute/folder[:tag]` or
+    /// `docker-archive:/absolute/file.tar[:name:tag]`.
     pub image: String,
     /// SHA-256 of the image's own manifest; whatever [`Self::image`] leads to must have it.
     pub image_digest: Digest,

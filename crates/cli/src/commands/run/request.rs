@@ -152,16 +152,17 @@ impl Request {
     }
 }
 
-/// Reads an image reference; a relative local folder is made absolute, because the machine reads it from elsewhere.
+/// Reads an image reference; a relative local path is made absolute, because the machine reads it from elsewhere.
 fn image_reference(text: &str) -> Result<ImageRef> {
-    let text = match text
-        .strip_prefix("oci:")
-        .filter(|path| !path.starts_with('/'))
-    {
-        Some(path) => {
+    let local = ["oci:", "docker-archive:"].into_iter().find_map(|kind| {
+        let path = text.strip_prefix(kind)?;
+        (!path.starts_with('/')).then_some((kind, path))
+    });
+    let text = match local {
+        Some((kind, path)) => {
             let path = std::path::absolute(Path::new(path))
                 .map_err(crate::error::io_failure("resolve", Path::new(path)))?;
-            format!("oci:{}", path.display())
+            format!("{kind}{}", path.display())
         }
         None => text.to_owned(),
     };
