@@ -15,7 +15,7 @@ use crate::world::{World, can_run_containers};
 /// The book.
 const BOOK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src");
 /// Longest time for one command: the longest runs a job.
-const COMMAND_MAX: Duration = Duration::from_secs(120);
+const COMMAND_MAX: Duration = Duration::from_mins(2);
 /// Stands for lines that are not shown.
 const GAP: &str = "…";
 
@@ -118,7 +118,8 @@ impl Shell {
         if exit.trim().parse() != Ok(code) {
             wrong(format!("$ {command}\nended with {code}:\n{printed}"));
         }
-        let kept = |lines: &[&str]| -> String { lines.iter().map(|l| format!("{l}\n")).collect() };
+        let kept =
+            |lines: &[&str]| -> String { lines.iter().flat_map(|line| [*line, "\n"]).collect() };
         let printed: Vec<&str> = printed.lines().collect();
         if said.is_empty() && !writes() || matches(said, &printed) {
             return kept(said);
