@@ -128,7 +128,7 @@ fn job_file_is_planned_and_run(world: &World, isolation: &[String]) {
     let plan = world.good(&["plan", "-f", file, "--for", "30m"]);
     assert!(plan.starts_with("  #  OFFER"), "{plan}");
     assert!(
-        plan.contains("\n→ 1  off_") && plan.contains("30 m 0 s"),
+        plan.contains("\n→ 1  off_") && plan.contains("6 m 40 s"),
         "{plan}"
     );
     let dear = world.run(&["plan", "-f", file, "--max-price", "0.001"]);
