@@ -28,6 +28,9 @@ pub(crate) use request::{Args, Request, Wanted, spec};
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     let wanted = args.wanted.job()?;
+    if wanted.image.is_none() {
+        return Err(request::no_image());
+    }
     let wallet = context.wallet()?;
     require_consent_possible(context, args, &wanted)?;
     block_on(async {

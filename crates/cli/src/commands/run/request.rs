@@ -300,7 +300,7 @@ impl Request {
     }
 }
 
-fn no_image() -> Failure {
+pub(super) fn no_image() -> Failure {
     Failure::new("usage", "no image is named").hint(
         "name one: tradewind run HOST:PORT/NAME:TAG, or in a job file: tradewind run -f job.yaml",
     )
