@@ -141,26 +141,36 @@ impl Market {
             return Err(Inadmissible::Expired);
         }
         body.call.check_shape()?;
-        let admission = self.admissible(&body.signer, self.time())?;
-        if body.nonce != admission.next_nonce {
-            return Err(Inadmissible::Nonce {
-                expected: admission.next_nonce,
-                got: body.nonce,
-            });
-        }
-        self.edit::<Signer>(body.signer, |s| {
-            s.next_nonce = s.next_nonce.saturating_add(1);
-        });
-        let sender = Sender {
-            key: body.signer,
-            nonce: body.nonce,
-            account: admission.account,
-            role: admission.role,
-        };
+        let sender = self.take_nonce(body)?;
         let id = tx.id();
         self.out.cause = Some(id);
         let result = self.call(&sender, body);
         Ok(Receipt { tx: id, result })
+    }
+
+    /// Checks that the key may send and that its nonce is the next, and counts it. The block falls if not.
+    fn take_nonce(&mut self, body: &TxBody) -> Result<Sender, Inadmissible> {
+        let now = self.time();
+        let taken = self
+            .tables
+            .edit(&mut self.index, body.signer, |signer: &mut Signer| {
+                if !keys::is_current(signer, now) {
+                    return Err(Inadmissible::KeyEnded);
+                }
+                let expected = signer.next_nonce;
+                if body.nonce != expected {
+                    let got = body.nonce;
+                    return Err(Inadmissible::Nonce { expected, got });
+                }
+                signer.next_nonce = expected.saturating_add(1);
+                Ok(Sender {
+                    key: body.signer,
+                    nonce: expected,
+                    account: signer.account,
+                    role: signer.role,
+                })
+            });
+        taken.unwrap_or(Err(Inadmissible::UnknownKey))
     }
 
     fn call(&mut self, from: &Sender, body: &TxBody) -> Result<(), Reject> {

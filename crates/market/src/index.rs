@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     codec::PublicKey,
+    glance::{Glance, offered},
     ids::{AccountId, BidId, JobId, LeaseId, MachineId, OfferId, OrderId},
     load::{Load, Weight, device_bits},
     params::Params,
@@ -17,14 +18,19 @@ use crate::{
     },
     rows::{Reference, Tables},
     timer::{self, Clock, Timer},
-    tx::{DeviceClass, Name, Tier},
+    tx::{Device, DeviceClass, Name, Tier},
     units::{Rate, Timestamp},
 };
 
 /// A row that keeps its part of the index.
 pub(crate) trait Indexed: Sized {
-    /// Brings the index from `old` to `new`.
-    fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>);
+    /// What the index must know of a row that was replaced.
+    type Marks;
+
+    /// Returns the row's marks.
+    fn marks(&self) -> Self::Marks;
+    /// Brings the index from the row that `old` is of to `new`.
+    fn reindex(index: &mut Index, old: Option<&Self::Marks>, new: Option<&Self>);
 }
 
 /// Where the book keeps an offer.
@@ -34,6 +40,8 @@ pub(crate) enum Bucket {
     Class(DeviceClass),
     /// One model.
     Model(Name),
+    /// One provider.
+    Provider(AccountId),
 }
 
 /// How an offer is listed in the book.
@@ -42,6 +50,7 @@ struct Listing {
     tier: Tier,
     buckets: BTreeSet<Bucket>,
     place: Place,
+    glance: Glance,
 }
 
 /// An offer's rank: price, then age.
@@ -62,7 +71,7 @@ pub(crate) struct Counts {
 pub(crate) struct Index {
     params: Params,
     timers: BTreeSet<timer::Set>,
-    machine_timers: BTreeMap<MachineId, Vec<timer::Set>>,
+    machine_timers: BTreeMap<MachineId, timer::Pair>,
     /// Orders to compare when their window closes.
     pub(crate) closing: BTreeSet<(Timestamp, u64, OrderId)>,
     /// Orders that wait for capacity, oldest first.
@@ -82,7 +91,7 @@ pub(crate) struct Index {
     loads: BTreeMap<MachineId, Load>,
     /// Live leases of a tenant with a provider.
     concentration: BTreeMap<(AccountId, AccountId), u32>,
-    book: BTreeMap<(Tier, Bucket), BTreeSet<Place>>,
+    book: BTreeMap<(Tier, Bucket), BTreeMap<Place, Glance>>,
     listed: BTreeMap<OfferId, Listing>,
     dirty: BTreeSet<MachineId>,
 }
@@ -129,7 +138,7 @@ impl Index {
     }
 
     /// Returns a bucket's offers, cheapest first. They are online and have at least one device free.
-    pub(crate) fn listed(&self, tier: Tier, bucket: Bucket) -> Option<&BTreeSet<Place>> {
+    pub(crate) fn listed(&self, tier: Tier, bucket: Bucket) -> Option<&BTreeMap<Place, Glance>> {
         self.book.get(&(tier, bucket))
     }
 
@@ -140,11 +149,10 @@ impl Index {
             self.refresh_timers(id, machine);
             let offers: Vec<OfferId> = self.offers_on(id).collect();
             for offer in offers {
-                let listing = tables.offers.get(offer).and_then(|offer| {
-                    let machine = machine?;
-                    listing(offer, machine, self.loads.get(&id))
-                });
-                self.list(offer, listing);
+                match (tables.offers.get(offer), machine) {
+                    (Some(offer), Some(machine)) => self.relist(offer, machine),
+                    _ => self.unlist(offer),
+                }
             }
         }
     }
@@ -152,39 +160,63 @@ impl Index {
     fn refresh_timers(&mut self, id: MachineId, machine: Option<&Machine>) {
         let idle = Load::default();
         let load = self.loads.get(&id).unwrap_or(&idle);
-        let timers = machine
-            .map(|m| timer::of_machine(&self.params, m, load))
-            .unwrap_or_default();
-        for old in self.machine_timers.remove(&id).unwrap_or_default() {
-            self.timers.remove(&old);
-        }
-        self.timers.extend(timers.iter().copied());
-        if !timers.is_empty() {
-            self.machine_timers.insert(id, timers);
-        }
+        let new = machine.map_or([None; 2], |m| timer::of_machine(&self.params, m, load));
+        let old = if new == [None; 2] {
+            self.machine_timers.remove(&id)
+        } else {
+            self.machine_timers.insert(id, new)
+        };
+        self.set_timers(old.unwrap_or([None; 2]), new);
     }
 
-    fn list(&mut self, offer: OfferId, listing: Option<Listing>) {
-        if self.listed.get(&offer) == listing.as_ref() {
-            return;
-        }
-        if let Some(old) = self.listed.remove(&offer) {
-            for bucket in old.buckets {
-                let key = (old.tier, bucket);
-                if let Some(places) = self.book.get_mut(&key) {
-                    places.remove(&old.place);
-                    if places.is_empty() {
-                        self.book.remove(&key);
-                    }
+    /// Brings an offer's listing up to date.
+    fn relist(&mut self, offer: &Offer, machine: &Machine) {
+        let Some(glance) = glance(offer, machine, self.loads.get(&machine.id)) else {
+            return self.unlist(offer.id);
+        };
+        let place = (offer.terms.prices.per_device_hour, offer.seq, offer.id);
+        if let Some(listed) = self.listed.get_mut(&offer.id)
+            && listed.tier == offer.terms.tier
+            && listed.place == place
+            && are_buckets(&listed.buckets, offer, machine)
+        {
+            if listed.glance != glance {
+                listed.glance = glance;
+                for bucket in &listed.buckets {
+                    let places = self.book.get_mut(&(listed.tier, bucket.clone()));
+                    places.and_then(|places| places.insert(place, glance));
                 }
             }
+            return;
         }
-        if let Some(new) = listing {
-            for bucket in &new.buckets {
-                let places = self.book.entry((new.tier, bucket.clone())).or_default();
-                places.insert(new.place);
+        self.unlist(offer.id);
+        let buckets: BTreeSet<Bucket> = buckets(offer, machine).collect();
+        for bucket in &buckets {
+            let places = self.book.entry((offer.terms.tier, bucket.clone()));
+            places.or_default().insert(place, glance);
+        }
+        let tier = offer.terms.tier;
+        let listing = Listing {
+            tier,
+            buckets,
+            place,
+            glance,
+        };
+        self.listed.insert(offer.id, listing);
+    }
+
+    fn unlist(&mut self, offer: OfferId) {
+        let Some(old) = self.listed.remove(&offer) else {
+            return;
+        };
+        for bucket in old.buckets {
+            let key = (old.tier, bucket);
+            if let Some(places) = self.book.get_mut(&key) {
+                places.remove(&old.place);
+                if places.is_empty() {
+                    self.book.remove(&key);
+                }
             }
-            self.listed.insert(offer, new);
         }
     }
 
@@ -212,6 +244,15 @@ impl Index {
             self.timers.remove(&old);
         }
         self.timers.extend(new);
+    }
+
+    fn set_timers(&mut self, old: timer::Pair, new: timer::Pair) {
+        for gone in old.iter().flatten().filter(|t| !new.contains(&Some(**t))) {
+            self.timers.remove(gone);
+        }
+        for set in new.iter().flatten().filter(|t| !old.contains(&Some(**t))) {
+            self.timers.insert(*set);
+        }
     }
 }
 
@@ -287,34 +328,59 @@ fn swap<T: Ord>(set: &mut BTreeSet<T>, old: Option<T>, new: Option<T>) {
 }
 
 impl Indexed for Account {
-    fn reindex(_: &mut Index, _: Option<&Self>, _: Option<&Self>) {}
+    type Marks = ();
+
+    fn marks(&self) {}
+
+    fn reindex(_: &mut Index, _: Option<&()>, _: Option<&Self>) {}
 }
 
 impl Indexed for Reference {
-    fn reindex(_: &mut Index, _: Option<&Self>, _: Option<&Self>) {}
+    type Marks = ();
+
+    fn marks(&self) {}
+
+    fn reindex(_: &mut Index, _: Option<&()>, _: Option<&Self>) {}
 }
 
 impl Indexed for Provider {
-    fn reindex(_: &mut Index, _: Option<&Self>, _: Option<&Self>) {}
+    type Marks = ();
+
+    fn marks(&self) {}
+
+    fn reindex(_: &mut Index, _: Option<&()>, _: Option<&Self>) {}
 }
 
 impl Indexed for Signer {
-    fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
-        let entry = |s: &Self| (s.account, s.key);
-        if old.map(entry) != new.map(entry) {
-            // A key moves between accounts only when it was never used for another, so both sides are counted.
-            if let Some(signer) = old {
-                index.count(signer.account, true, false, |c| &mut c.signers);
-            }
-            if let Some(signer) = new {
-                index.count(signer.account, false, true, |c| &mut c.signers);
-            }
+    type Marks = (AccountId, PublicKey);
+
+    fn marks(&self) -> Self::Marks {
+        (self.account, self.key)
+    }
+
+    fn reindex(index: &mut Index, old: Option<&Self::Marks>, new: Option<&Self>) {
+        let (old, new) = (old.copied(), new.map(Self::marks));
+        if old == new {
+            return;
         }
-        swap(&mut index.signers_of, old.map(entry), new.map(entry));
+        // A key moves between accounts only when it was never used for another, so both sides are counted.
+        if let Some((account, _)) = old {
+            index.count(account, true, false, |c| &mut c.signers);
+        }
+        if let Some((account, _)) = new {
+            index.count(account, false, true, |c| &mut c.signers);
+        }
+        swap(&mut index.signers_of, old, new);
     }
 }
 
 impl Indexed for Redemption {
+    type Marks = Self;
+
+    fn marks(&self) -> Self {
+        self.clone()
+    }
+
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
         let timer = |r: &Self| (Clock::Limit, r.returns_at, Timer::RedemptionReturn(r.id));
         index.set_timer(old.map(timer), new.map(timer));
@@ -322,19 +388,29 @@ impl Indexed for Redemption {
 }
 
 impl Indexed for Machine {
-    fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
-        let entry = |m: &Self| (m.provider, m.id);
-        swap(&mut index.machines_of, old.map(entry), new.map(entry));
-        if let Some(m) = old.or(new) {
-            index.count(m.provider, old.is_some(), new.is_some(), |c| {
-                &mut c.machines
-            });
-            index.dirty.insert(m.id);
+    type Marks = (AccountId, MachineId);
+
+    fn marks(&self) -> Self::Marks {
+        (self.provider, self.id)
+    }
+
+    fn reindex(index: &mut Index, old: Option<&Self::Marks>, new: Option<&Self>) {
+        let (old, new) = (old.copied(), new.map(Self::marks));
+        swap(&mut index.machines_of, old, new);
+        if let Some((provider, id)) = old.or(new) {
+            index.count(provider, old.is_some(), new.is_some(), |c| &mut c.machines);
+            index.dirty.insert(id);
         }
     }
 }
 
 impl Indexed for Offer {
+    type Marks = Self;
+
+    fn marks(&self) -> Self {
+        self.clone()
+    }
+
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
         let timer = |o: &Self| (Clock::Block, o.terms.expires_at, Timer::OfferExpire(o.id));
         index.set_timer(old.map(timer), new.map(timer));
@@ -354,37 +430,60 @@ impl Indexed for Offer {
             index.count(o.provider, old.is_some(), new.is_some(), |c| &mut c.offers);
             index.dirty.insert(o.terms.machine);
             if new.is_none() {
-                index.list(o.id, None);
+                index.unlist(o.id);
             }
         }
     }
 }
 
+/// What the index knows of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JobMarks {
+    entry: (AccountId, u64, JobId),
+    ended_at: Option<Timestamp>,
+}
+
 impl Indexed for Job {
-    fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
-        let entry = |j: &Self| (j.tenant, j.seq, j.id);
+    type Marks = JobMarks;
+
+    fn marks(&self) -> JobMarks {
+        JobMarks {
+            entry: (self.tenant, self.seq, self.id),
+            ended_at: match self.state {
+                JobState::Ended { at, .. } => Some(at),
+                JobState::Open { .. } | JobState::Running { .. } => None,
+            },
+        }
+    }
+
+    fn reindex(index: &mut Index, old: Option<&JobMarks>, new: Option<&Self>) {
+        let (old, new) = (old.copied(), new.map(Self::marks));
+        if old == new {
+            return;
+        }
+        let entry = |marks: JobMarks| marks.entry;
         swap(&mut index.jobs_of, old.map(entry), new.map(entry));
-        let timer = |index: &Index, j: &Self| match j.state {
-            JobState::Ended { at, .. } => {
-                let at = at.after(index.params.retention);
-                Some((Clock::Block, at, Timer::JobForget(j.id)))
-            }
-            JobState::Open { .. } | JobState::Running { .. } => None,
+        let retention = index.params.retention;
+        let timer = |marks: JobMarks| {
+            let at = marks.ended_at?.after(retention);
+            Some((Clock::Block, at, Timer::JobForget(marks.entry.2)))
         };
-        let (was, is) = (
-            old.and_then(|j| timer(index, j)),
-            new.and_then(|j| timer(index, j)),
-        );
-        index.set_timer(was, is);
-        let live = |j: &Self| !matches!(j.state, JobState::Ended { .. });
-        if let Some(j) = old.or(new) {
+        index.set_timer(old.and_then(timer), new.and_then(timer));
+        let live = |marks: JobMarks| marks.ended_at.is_none();
+        if let Some(marks) = old.or(new) {
             let (had, has) = (old.is_some_and(live), new.is_some_and(live));
-            index.count(j.tenant, had, has, |c| &mut c.jobs);
+            index.count(marks.entry.0, had, has, |c| &mut c.jobs);
         }
     }
 }
 
 impl Indexed for Order {
+    type Marks = Self;
+
+    fn marks(&self) -> Self {
+        self.clone()
+    }
+
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
         // An order that was never compared is compared first, even if it waits for no time at all.
         let timer = |o: &Self| {
@@ -408,6 +507,12 @@ impl Indexed for Order {
 }
 
 impl Indexed for Bid {
+    type Marks = Self;
+
+    fn marks(&self) -> Self {
+        self.clone()
+    }
+
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
         let by_order = |b: &Self| (b.terms.order, b.id);
         let by_machine = |b: &Self| (b.terms.machine, b.id);
@@ -420,6 +525,12 @@ impl Indexed for Bid {
 }
 
 impl Indexed for Hold {
+    type Marks = Self;
+
+    fn marks(&self) -> Self {
+        self.clone()
+    }
+
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
         let entry = |h: &Self| (h.tenant, h.job);
         swap(&mut index.holds_of, old.map(entry), new.map(entry));
@@ -427,6 +538,12 @@ impl Indexed for Hold {
 }
 
 impl Indexed for Payable {
+    type Marks = Self;
+
+    fn marks(&self) -> Self {
+        self.clone()
+    }
+
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
         let entry = |p: &Self| (p.provider, p.lease);
         swap(&mut index.payables_of, old.map(entry), new.map(entry));
@@ -436,6 +553,12 @@ impl Indexed for Payable {
 }
 
 impl Indexed for Lease {
+    type Marks = Self;
+
+    fn marks(&self) -> Self {
+        self.clone()
+    }
+
     fn reindex(index: &mut Index, old: Option<&Self>, new: Option<&Self>) {
         let entry = |l: &Self| (l.job, l.seq, l.id);
         swap(&mut index.leases_of, old.map(entry), new.map(entry));
@@ -445,15 +568,11 @@ impl Indexed for Lease {
             old.map(by_machine),
             new.map(by_machine),
         );
-        for old in old
-            .map(|l| timer::of_lease(&index.params, l))
-            .into_iter()
-            .flatten()
-        {
-            index.timers.remove(&old);
-        }
-        let timers = new.map(|l| timer::of_lease(&index.params, l));
-        index.timers.extend(timers.into_iter().flatten());
+        let timers = |index: &Index, l: Option<&Self>| {
+            l.map_or([None; 2], |l| timer::of_lease(&index.params, l))
+        };
+        let (was, is) = (timers(index, old), timers(index, new));
+        index.set_timers(was, is);
         let pair = |l: &Self| l.is_live().then_some((l.tenant, l.provider));
         index.concentrate(old.and_then(pair), new.and_then(pair));
         if old.map(Weight::of) != new.map(Weight::of)
@@ -508,21 +627,35 @@ pub(crate) fn is_online(machine: &Machine, load: Option<&Load>) -> bool {
         && load.is_none_or(|l| l.suspect == 0)
 }
 
-/// Returns how the book lists an offer; `None` when its machine is not online or all its devices are in use.
-fn listing(offer: &Offer, machine: &Machine, load: Option<&Load>) -> Option<Listing> {
+/// Returns what the book says of an offer; `None` when its machine is not online or all its devices are in use.
+fn glance(offer: &Offer, machine: &Machine, load: Option<&Load>) -> Option<Glance> {
     let used = load.map_or(0, |l| l.devices);
     let free = device_bits(&offer.terms.devices) & !used;
     if !is_online(machine, load) || free == 0 {
         return None;
     }
-    let named = offer.terms.devices.iter();
-    let devices = named.filter_map(|d| machine.spec.devices.get(usize::from(*d)));
-    let buckets = devices
-        .flat_map(|d| [Bucket::Class(d.class), Bucket::Model(d.model.clone())])
-        .collect();
-    Some(Listing {
-        tier: offer.terms.tier,
-        buckets,
-        place: (offer.terms.prices.per_device_hour, offer.seq, offer.id),
-    })
+    Some(Glance::of(offer, machine, load, free))
+}
+
+/// Returns the buckets of an offer; some may come more than once.
+fn buckets<'a>(offer: &'a Offer, machine: &'a Machine) -> impl Iterator<Item = Bucket> + 'a {
+    let kinds = offered(offer, machine)
+        .flat_map(|d| [Bucket::Class(d.class), Bucket::Model(d.model.clone())]);
+    kinds.chain([Bucket::Provider(offer.provider)])
+}
+
+/// Returns whether these are the buckets of an offer; makes no copies, because nearly always they are.
+fn are_buckets(all: &BTreeSet<Bucket>, offer: &Offer, machine: &Machine) -> bool {
+    let is_of = |bucket: &Bucket, device: &Device| match bucket {
+        Bucket::Class(class) => *class == device.class,
+        Bucket::Model(model) => *model == device.model,
+        Bucket::Provider(_) => false,
+    };
+    let devices = || offered(offer, machine);
+    let needed = all.iter().all(|bucket| match bucket {
+        Bucket::Provider(provider) => *provider == offer.provider,
+        Bucket::Class(_) | Bucket::Model(_) => devices().any(|d| is_of(bucket, d)),
+    });
+    // A device is in the bucket of its class and in that of its model.
+    needed && devices().all(|d| all.iter().filter(|bucket| is_of(bucket, d)).count() == 2)
 }

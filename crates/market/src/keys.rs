@@ -140,7 +140,7 @@ impl Sender {
     }
 }
 
-fn is_current(signer: &Signer, now: Timestamp) -> bool {
+pub(crate) fn is_current(signer: &Signer, now: Timestamp) -> bool {
     !signer.revoked && signer.expires_at.is_none_or(|end| now < end)
 }
 

@@ -44,8 +44,8 @@
 //! - the state and its queries: [`state`]; running blocks over it: [`apply`]; why nothing matches: [`explain`]
 //! - money: `money/` (double entry, treasurers, bills); providers, machines, beats, offers: `supply/`; jobs, orders,
 //!   bids, placement, leases: `demand/`; who may do what: `keys`
-//! - underneath: `table` (journaled maps), `rows` (which tables there are), `index` (what is derived from them, with
-//!   `load` and `timer`)
+//! - underneath: `table` (journaled maps, on `spread`), `rows` (which tables there are), `index` (what is derived from them, with
+//!   `load`, `glance` and `timer`)
 #![forbid(unsafe_code)]
 #![deny(
     clippy::float_arithmetic,
@@ -61,6 +61,7 @@ pub mod codec;
 mod demand;
 pub mod event;
 pub mod explain;
+mod glance;
 pub mod grant;
 pub mod ids;
 mod index;
@@ -72,6 +73,7 @@ pub mod params;
 pub mod records;
 pub mod reject;
 mod rows;
+mod spread;
 pub mod state;
 mod supply;
 mod table;

@@ -227,17 +227,17 @@ impl Market {
 
     /// Ends a block: files its journal and returns what it changed.
     pub(crate) fn seal(&mut self, system_before: System) -> ChangeSet {
-        let rows = self.tables.seal();
-        let mut changes = Vec::new();
-        for (id, record) in self.tables.changed(&rows) {
+        let (rows, changed) = self.tables.seal();
+        let mut changes = Vec::with_capacity(changed.len().saturating_add(1));
+        for (id, bytes) in changed {
             let key = id.key();
             if let Some(names) = &mut self.names {
-                match &record {
+                match &bytes {
                     Some(_) => names.insert(key, id),
                     None => names.remove(&key),
                 };
             }
-            changes.push((key, record.map(|r| encode(&r))));
+            changes.push((key, bytes));
         }
         if self.system != system_before {
             let record = Record::System(Box::new(self.system.clone()));
@@ -257,35 +257,25 @@ impl Market {
 
     /// Takes back a block that was not sealed.
     pub(crate) fn abandon(&mut self, system_before: System) {
-        let rows = self.tables.seal();
+        let (rows, _) = self.tables.seal();
         self.roll_back(system_before, rows);
     }
 
     fn roll_back(&mut self, system: System, rows: TablesBefore) {
         self.system = system;
         self.out = Out::default();
-        if let Some(names) = &mut self.names {
-            // What the block removed comes back, what it made goes: both are in the journal.
-            for (id, _) in self.tables.changed(&rows) {
-                names.remove(&id.key());
-            }
-        }
-        let ids: Vec<RecordId> = match &self.names {
-            Some(_) => self
-                .tables
-                .changed(&rows)
-                .into_iter()
-                .map(|(id, _)| id)
-                .collect(),
-            None => Vec::new(),
-        };
+        let changed = self.names.is_some().then(|| rows.names());
         self.tables.restore(&mut self.index, rows);
         self.index.refresh(&self.tables);
-        if let Some(names) = &mut self.names {
-            let back = ids
-                .into_iter()
-                .filter(|id| self.tables.record(id).is_some());
-            names.extend(back.map(|id| (id.key(), id)));
+        let (Some(names), Some(changed)) = (&mut self.names, changed) else {
+            return;
+        };
+        // What the block removed came back, what it made went.
+        for id in changed {
+            match self.tables.record(&id) {
+                Some(_) => names.insert(id.key(), id),
+                None => names.remove(&id.key()),
+            };
         }
     }
 
@@ -331,20 +321,17 @@ impl Market {
     }
 
     pub(crate) fn put<R: Stored>(&mut self, row: R) {
-        let key = row.key();
-        self.tables.write(&mut self.index, key, Some(row));
+        self.tables.put(&mut self.index, row);
     }
 
     pub(crate) fn delete<R: Stored>(&mut self, key: R::Key) {
-        self.tables.write::<R>(&mut self.index, key, None);
+        self.tables.delete::<R>(&mut self.index, key);
     }
 
     /// Changes a row that the caller knows is there.
     pub(crate) fn edit<R: Stored>(&mut self, key: R::Key, change: impl FnOnce(&mut R)) {
-        let row = self.get::<R>(key).cloned();
-        let mut row = row.expect("the handler checked that the row exists");
-        change(&mut row);
-        self.put(row);
+        let edited = self.tables.edit(&mut self.index, key, change);
+        edited.expect("the handler checked that the row exists");
     }
 
     pub(crate) fn emit(&mut self, kind: EventKind) {

@@ -51,14 +51,17 @@ pub(crate) enum Clock {
 /// A timer with its clock and instant.
 pub(crate) type Set = (Clock, Timestamp, Timer);
 
+/// The timers of one lease or machine: two at most.
+pub(crate) type Pair = [Option<Set>; 2];
+
 /// Returns the timers of a lease: every live state has one, and so does an ended lease until it is forgotten.
-pub(crate) fn of_lease(params: &Params, lease: &Lease) -> impl Iterator<Item = Set> {
+pub(crate) fn of_lease(params: &Params, lease: &Lease) -> Pair {
     let id = lease.id;
     let limit = |at: Timestamp| Some((Clock::Limit, at, Timer::LeaseLimit(id)));
     let silent =
         |run: &Run, by: Timer, after| Some((Clock::Chain, run.seen_chain.after(after), by));
     let lost = |run: &Run| silent(run, Timer::LeaseLost(id), params.lost_after);
-    let pair = match &lease.state {
+    match &lease.state {
         LeaseState::Awarded { start_by } => {
             [Some((Clock::Chain, *start_by, Timer::LeaseStart(id))), None]
         }
@@ -78,12 +81,11 @@ pub(crate) fn of_lease(params: &Params, lease: &Lease) -> impl Iterator<Item = S
             let at = ended_at.after(params.retention);
             [Some((Clock::Block, at, Timer::LeaseForget(id))), None]
         }
-    };
-    pair.into_iter().flatten()
+    }
 }
 
 /// Returns a machine's timers: silence, and eviction while leases remain.
-pub(crate) fn of_machine(params: &Params, machine: &Machine, load: &Load) -> Vec<Set> {
+pub(crate) fn of_machine(params: &Params, machine: &Machine, load: &Load) -> Pair {
     let silence = if load.running > 0 {
         params.lost_after
     } else {
@@ -100,5 +102,5 @@ pub(crate) fn of_machine(params: &Params, machine: &Machine, load: &Load) -> Vec
     let down = watched.then_some((Clock::Chain, silent, Timer::MachineDown(machine.id)));
     let evict = evict_at.filter(|_| !load.leases.is_empty());
     let evict = evict.map(|at| (Clock::Limit, at, Timer::MachineEvict(machine.id)));
-    down.into_iter().chain(evict).collect()
+    [down, evict]
 }

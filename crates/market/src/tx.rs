@@ -3,7 +3,7 @@
 //! Shapes are bounded and parsed once: a [`Name`] that decodes is a valid name. Lists carry their bound as a constant
 //! beside them, checked by `Tx::check_shape` before anything else happens.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -28,8 +28,10 @@ pub const BEATS_MAX: usize = 360;
 pub const BEAT_LEASES_MAX: usize = DEVICES_MAX;
 
 /// A short text: 1 to 64 printable ASCII characters, no spaces at the ends.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize)]
-pub struct Name(String);
+///
+/// Clones share the text: names are in records that are copied at every write.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<str>);
 
 impl Name {
     /// Longest name, in bytes.
@@ -39,7 +41,7 @@ impl Name {
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=Self::LEN_MAX).contains(&text.len());
         let plain = text.bytes().all(|c| (b' '..=b'~').contains(&c));
-        (fits && plain && text.trim() == text).then(|| Self(text.to_owned()))
+        (fits && plain && text.trim() == text).then(|| Self(text.into()))
     }
 
     /// Returns the name as text.
@@ -57,6 +59,12 @@ impl fmt::Display for Name {
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0)
+    }
+}
+
+impl BorshSerialize for Name {
+    fn serialize<W: std::io::Write>(&self, writer: &mut W) -> std::io::Result<()> {
+        self.0.serialize(writer)
     }
 }
 

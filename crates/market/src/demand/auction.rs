@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use crate::{
     demand::require::{Fit, Supply, Want, fit},
     event::{BidEnd, EventKind},
+    glance::{Glance, Wanted},
     ids::{AccountId, BidId, LeaseId, MachineId, OrderId},
     index::{Bucket, Place},
     records::{Bid, Job, JobState, Lease, LeaseSource, LeaseState, Order, Provider},
@@ -22,6 +23,9 @@ use crate::{
 
 /// Most equally cheap offers that are compared by reliability and concentration; bounds one placement.
 const TIES_MAX: usize = 16;
+
+/// A glance at an offer costs this much less than a look.
+const GLANCES_PER_LOOK: u32 = 32;
 
 /// Longest time that image transfer adds to a start deadline, whatever the image's stated size: an award keeps a device
 /// from others at little cost.
@@ -110,11 +114,17 @@ pub(crate) fn best_offer(
 ) -> Option<Candidate> {
     let mut best: Option<Candidate> = None;
     let mut ties = 0;
-    for (rate, seq, id) in listed(m, want) {
+    let wanted = Wanted::of(want);
+    let mut glances = 0u32;
+    for ((rate, seq, id), glance) in listed(m, want) {
         if best.as_ref().is_some_and(|b| b.rank.0 < rate)
             || want.price_cap.is_some_and(|cap| cap < rate)
         {
             break;
+        }
+        if !glance.may_do(&wanted) {
+            glances = glances.saturating_add(1);
+            continue;
         }
         let Some(offer) = m.offer(id) else { continue };
         *looked_at = looked_at.saturating_add(1);
@@ -138,12 +148,17 @@ pub(crate) fn best_offer(
             break;
         }
     }
+    *looked_at = looked_at.saturating_add(glances.checked_div(GLANCES_PER_LOOK).unwrap_or(0));
     best
 }
 
 /// Returns the offers that may do, cheapest first: the buckets of the wanted classes or models, merged.
-fn listed<'a>(m: &'a Market, want: &Want<'_>) -> impl Iterator<Item = Place> + 'a {
+///
+/// A job that names providers is shown their offers, whatever the model: they are fewer.
+fn listed<'a>(m: &'a Market, want: &Want<'_>) -> impl Iterator<Item = (Place, Glance)> + 'a {
+    let providers = &want.needs.providers;
     let buckets: Vec<Bucket> = match &want.needs.device {
+        _ if !providers.is_empty() => providers.iter().map(|p| Bucket::Provider(*p)).collect(),
         DeviceNeed::Any => [
             DeviceClass::Cpu,
             DeviceClass::Nvidia,
@@ -164,17 +179,23 @@ fn listed<'a>(m: &'a Market, want: &Want<'_>) -> impl Iterator<Item = Place> + '
     let mut streams: Vec<_> = buckets
         .into_iter()
         .filter_map(|bucket| m.index.listed(tier, bucket))
-        .map(|places| places.iter().copied().peekable())
+        .map(|places| {
+            places
+                .iter()
+                .map(|(place, glance)| (*place, *glance))
+                .peekable()
+        })
         .collect();
     let mut last = None;
     std::iter::from_fn(move || {
         loop {
-            let next = streams.iter_mut().filter_map(|s| s.peek().copied()).min()?;
+            let heads = streams.iter_mut().filter_map(|s| s.peek().copied());
+            let next = heads.min_by_key(|(place, _)| *place)?;
             for stream in &mut streams {
                 // An offer with devices of two models is listed twice.
-                let _ = stream.next_if_eq(&next);
+                let _ = stream.next_if(|(place, _)| *place == next.0);
             }
-            if last.replace(next) != Some(next) {
+            if last.replace(next.0) != Some(next.0) {
                 return Some(next);
             }
         }

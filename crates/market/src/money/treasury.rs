@@ -36,9 +36,9 @@ pub(crate) fn issue(
     }
     let issued = m.system.issued.checked_add(amount);
     issued.ok_or(Reject::Overflow)?;
-    require_receiver(m, to, amount)?;
+    let receiver = require_receiver(m, to, amount)?;
 
-    receive(m, to);
+    receive(m, to, receiver);
     m.put(Reference(reference));
     m.post(Slot::Outside, Slot::Available(to), amount, Purpose::Issue);
     Ok(())
@@ -53,18 +53,18 @@ pub(crate) fn transfer(
 ) -> Result<(), Reject> {
     from.require(RoleNeeded::Owner)?;
     m.require_funds(from.account, amount)?;
-    require_receiver(m, to, amount)?;
+    let receiver = require_receiver(m, to, amount)?;
 
-    receive(m, to);
+    receive(m, to, receiver);
     let (from, to) = (Slot::Available(from.account), Slot::Available(to));
     m.post(from, to, amount, Purpose::Transfer);
     Ok(())
 }
 
 /// Checks that an account can receive: it exists, or this is a first deposit to a key that nobody uses otherwise.
-fn require_receiver(m: &Market, to: AccountId, amount: Money) -> Result<(), Reject> {
+fn require_receiver(m: &Market, to: AccountId, amount: Money) -> Result<Receiver, Reject> {
     if m.account(to).is_some() {
-        return Ok(());
+        return Ok(Receiver::Known);
     }
     if m.signer(to.owner_key()).is_some() {
         return Err(Reject::KeyInUse);
@@ -73,11 +73,18 @@ fn require_receiver(m: &Market, to: AccountId, amount: Money) -> Result<(), Reje
     if amount < min {
         return Err(Reject::DepositTooSmall { min });
     }
-    Ok(())
+    Ok(Receiver::New)
 }
 
-fn receive(m: &mut Market, to: AccountId) {
-    if m.account(to).is_none() {
+/// Whether who receives has an account yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiver {
+    Known,
+    New,
+}
+
+fn receive(m: &mut Market, to: AccountId, receiver: Receiver) {
+    if receiver == Receiver::New {
         m.open_account(to, KeyRole::Owner);
     }
 }

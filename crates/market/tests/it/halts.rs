@@ -223,10 +223,11 @@ fn ready_may_lie_between_two_distant_blocks() {
 #[test]
 fn a_pass_over_many_orders_and_offers_goes_on_over_blocks() {
     let mut s = scene(job(10));
-    let elsewhere = |n: u64| JobSpec {
+    // Nobody has it, and only a look at each offer tells.
+    let certified = |n: u64| JobSpec {
         budget: usd(1),
         needs: Requirement {
-            regions: vec![name("us-east")],
+            certificates: vec![name("iso-27001")],
             ..job(1).needs
         },
         wait_max: secs(600 + n),
@@ -239,7 +240,7 @@ fn a_pass_over_many_orders_and_offers_goes_on_over_blocks() {
         (key(PROVIDER), Tx::PlaceOffer(terms))
     });
     s.w.block(Millis::ZERO, offers.collect());
-    let jobs = (0..300).map(|n| (key(TENANT), Tx::OpenJob(elsewhere(n))));
+    let jobs = (0..300).map(|n| (key(TENANT), Tx::OpenJob(certified(n))));
     s.w.block(Millis::ZERO, jobs.collect());
     let waiting = |s: &Scene| s.w.m.orders_open().filter(|o| o.waiting).count();
     assert_eq!(waiting(&s), 200, "500 offers each: 100,000 looks");
