@@ -5,7 +5,6 @@
 //! - [`context`]: where things are; the only place that reads the environment
 //! - [`output`], [`table`], [`progress`]: the only way to the terminal
 //! - [`error`]: what went wrong; the only place with exit codes and hints
-//! - [`labels`]: what jobs are called here
 //! - [`wallet`], [`files`], [`service`]: keys, private files, detached processes
 //! - [`words`]: quantities as people type and read them
 
@@ -16,7 +15,6 @@ mod daemon;
 mod error;
 mod explain;
 mod files;
-mod labels;
 mod output;
 mod progress;
 mod proof;

@@ -17,7 +17,6 @@ mod jobs;
 mod manifests;
 mod plan;
 mod proofs;
-mod schema;
 mod status;
 mod supply;
 mod transactions;
@@ -54,7 +53,6 @@ fn v1() -> Router<App> {
         .route("/events", get(events::events))
         .route("/proofs/{table}/{id}", get(proofs::proof))
         .route("/plan", post(plan::plan))
-        .route("/schema/job", get(schema::job))
         .route("/manifests/{job}", put(manifests::put).post(manifests::put))
         .fallback(nowhere)
 }
