@@ -7,6 +7,7 @@
 //! - [`view`]: what the gateway answers, as serde types over the ledger's own ids and quantities
 //! - [`problem`]: every error as an RFC 9457 problem, with a stable [`Code`]
 //! - [`manifest`]: what a job runs; never on the ledger
+//! - [`jobfile`]: the same as people write it, with what it may cost; its JSON Schema
 //! - [`envelope`]: how a manifest and its key are sealed to keepers and machines
 //! - [`claim`]: how a tenant shows that a manifest is its own before the job is on the ledger
 //! - [`client`]: the HTTP client, with its resumable [`EventStream`]
@@ -14,6 +15,7 @@
 pub mod claim;
 pub mod client;
 pub mod envelope;
+pub mod jobfile;
 pub mod manifest;
 pub mod problem;
 pub mod view;

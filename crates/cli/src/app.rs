@@ -32,8 +32,8 @@ pub(crate) struct App {
 
 /// The groups of the top level, in the order of the help; a test checks that no command is missing.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("RUN", &["run", "ps", "logs", "stop"]),
-    ("MARKET", &["offers"]),
+    ("RUN", &["run", "plan", "ps", "logs", "stop"]),
+    ("MARKET", &["offers", "gpus"]),
     ("THINGS", &["job", "lease", "account"]),
     ("LEND", &["provider"]),
     ("OPERATE", &["up", "down", "node", "doctor"]),
@@ -74,7 +74,7 @@ pub(crate) fn command() -> clap::Command {
     let list = grouped(&command);
     command
         .before_help(list)
-        .after_help("Help of a command, an error code or a topic:  tradewind help run | no-match | exit-codes | environment")
+        .after_help("Help of a command, an error code or a topic:  tradewind help run | no-match | job-file | exit-codes | environment")
 }
 
 fn grouped(command: &clap::Command) -> String {

@@ -336,6 +336,11 @@ fn is_on(name: &str) -> bool {
     text(name).is_some_and(|value| value != "0")
 }
 
+/// Returns a variable that a job takes over from here, as a secret.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
 /// Returns the variable as text; an empty one is as good as none.
 fn text(name: &str) -> Option<String> {
     env::var_os(name)

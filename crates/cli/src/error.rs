@@ -12,6 +12,7 @@ use api::{ClientError, Problem};
 use market::Money;
 use serde_json::{Value, json};
 
+pub(crate) use api::jobfile::nearest;
 pub(crate) use codes::{CODES, Code, find};
 
 /// Exit codes, published in the reference. An attached `run` returns the workload's own code instead.
@@ -228,21 +229,6 @@ impl From<Problem> for Failure {
             None => failure,
         }
     }
-}
-
-/// Returns the candidate nearest to `word`, if one is near enough to be a typing error.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    /// Below this similarity a suggestion confuses more than it helps; clap uses the same.
-    const ENOUGH: f64 = 0.7;
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::jaro(word, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > ENOUGH)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

@@ -1,16 +1,62 @@
 //! Plans and events in words.
 
-use api::{EventKindView, EventView, ExplanationView};
-use market::Millis;
+use api::{EventKindView, EventView, ExplanationView, RelaxationView};
+use market::{Millis, reject::Unmet};
 
 use crate::error::Failure;
-use crate::table::push_line;
+use crate::table::{Column, Keep, Table, number, push_line, text};
 use crate::words;
 
-/// Candidates shown in a plan; more do not help to decide.
-const SHOWN: usize = 5;
+/// Candidates shown before a question; more do not help to decide.
+pub(crate) const SHOWN: usize = 5;
 
-/// Returns a plan as lines: the candidates, or the funnel and what would match.
+const PLAN_COLUMNS: &[Column] = &[
+    number("#", Keep::Always),
+    text("OFFER", Keep::Until(4)),
+    text("DEVICE", Keep::Always),
+    text("PROVIDER", Keep::Until(3)),
+    number("$/DEVICE·H", Keep::Always),
+    number("LASTS", Keep::Until(2)),
+    number("AT MOST $", Keep::Always),
+    text("MACHINE", Keep::Wide),
+];
+
+/// Returns the best `shown` matches of a plan as a table, best first; `arrow` marks the one that is taken.
+pub(crate) fn plan_table(plan: &ExplanationView, shown: usize, arrow: &str) -> Table {
+    let mut table = Table::new(PLAN_COLUMNS, "nothing matches");
+    for (place, candidate) in plan.matches.iter().take(shown).enumerate() {
+        let mark = if place == 0 { arrow } else { "" };
+        let name = candidate.provider_name.as_ref();
+        table.row(
+            candidate.offer.to_string(),
+            vec![
+                format!("{mark} {}", place + 1).trim_start().to_owned(),
+                candidate.offer.to_string(),
+                candidate
+                    .model
+                    .as_ref()
+                    .map_or_else(|| "any".to_owned(), ToString::to_string),
+                name.map_or_else(|| candidate.provider.to_string(), ToString::to_string),
+                words::show_amount(candidate.per_device_hour.0),
+                words::show_duration(Millis::from_millis(candidate.lasts_ms)),
+                words::show_amount(candidate.worst_case.0),
+                candidate.machine.to_string(),
+            ],
+        );
+    }
+    table
+}
+
+/// Says how many matches a table of the best [`SHOWN`] leaves out, if any.
+pub(crate) fn more(plan: &ExplanationView) -> Option<String> {
+    let shown = u64::try_from(SHOWN).unwrap_or(u64::MAX);
+    (plan.matching > shown).then(|| {
+        let more = plan.matching.saturating_sub(shown);
+        format!("and {more} more; see them: tradewind plan")
+    })
+}
+
+/// Returns a plan in lines: the candidates, or the funnel and what would match.
 pub(crate) fn plan_lines(plan: &ExplanationView) -> String {
     let mut text = String::new();
     if plan.matching > 0 {
@@ -18,26 +64,7 @@ pub(crate) fn plan_lines(plan: &ExplanationView) -> String {
             &mut text,
             &format!("{} of {} offers match", plan.matching, plan.offers),
         );
-        for (place, candidate) in plan.matches.iter().take(SHOWN).enumerate() {
-            let model = candidate
-                .model
-                .as_ref()
-                .map_or("any", |model| model.as_str());
-            let name = candidate
-                .provider_name
-                .as_ref()
-                .map_or("–", |name| name.as_str());
-            push_line(
-                &mut text,
-                &format!(
-                    "  {} {}  {model:<10} ${}/device·h  lasts {}  {name}",
-                    if place == 0 { "→" } else { " " },
-                    candidate.offer,
-                    words::show_amount(candidate.per_device_hour.0),
-                    words::show_duration(Millis::from_millis(candidate.lasts_ms)),
-                ),
-            );
-        }
+        text.push_str(&plan_table(plan, SHOWN, ">").render(Some(100), true));
         return text;
     }
     for line in funnel(plan) {
@@ -74,18 +101,40 @@ pub(crate) fn no_match(plan: &ExplanationView) -> Failure {
     for line in funnel(plan) {
         failure = failure.detail(line);
     }
+    if plan.offers == 0 {
+        failure =
+            failure.hint("nobody lends a machine yet; lend this one: tradewind provider init");
+    }
     for relaxation in &plan.relaxations {
+        let offers = match relaxation.offers {
+            1 => "1 offer matches".to_owned(),
+            more => format!("{more} offers match"),
+        };
         let price = relaxation
             .per_device_hour
             .map_or_else(String::new, |price| {
                 format!(" from ${}/device·h", words::show_amount(price.0))
             });
-        failure = failure.hint(format!(
-            "{} offers match{price}: {}",
-            relaxation.offers, relaxation.text
-        ));
+        let flag = flag(relaxation).map_or_else(String::new, |flag| format!(": {flag}"));
+        failure = failure.hint(format!("{offers}{price} if you {}{flag}", relaxation.text));
+    }
+    if plan.offers > 0 && plan.relaxations.is_empty() {
+        failure = failure.hint("no single change would do; see what is for hire: tradewind offers");
     }
     failure.hint("or wait for capacity: --wait 10m")
+}
+
+/// Returns the flag that makes the change, where one alone does.
+fn flag(relaxation: &RelaxationView) -> Option<String> {
+    match (relaxation.unmet, relaxation.per_device_hour) {
+        (Unmet::Price, Some(price)) => {
+            let price = api::jobfile::quantity::write_money(price.0);
+            Some(format!("--max-price {price}"))
+        }
+        (Unmet::Unverified, _) => Some("--allow-unverified".to_owned()),
+        (Unmet::Region, _) => Some("--region any".to_owned()),
+        _ => None,
+    }
 }
 
 /// Returns an event's data in words.

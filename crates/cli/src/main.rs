@@ -5,6 +5,7 @@
 //! - [`context`]: where things are; the only place that reads the environment
 //! - [`output`], [`table`], [`progress`]: the only way to the terminal
 //! - [`error`]: what went wrong; the only place with exit codes and hints
+//! - [`labels`]: what jobs are called here
 //! - [`wallet`], [`files`], [`service`]: keys, private files, detached processes
 //! - [`words`]: quantities as people type and read them
 
@@ -15,6 +16,7 @@ mod daemon;
 mod error;
 mod explain;
 mod files;
+mod labels;
 mod output;
 mod progress;
 mod proof;

@@ -11,6 +11,9 @@ use serde::Serialize;
 use crate::error::{Failure, Result};
 use crate::table::{Table, push_line};
 
+/// Widest table among talk: a terminal's width may not be known there.
+const TALK_WIDTH_MAX: usize = 100;
+
 /// What standard output gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -193,6 +196,11 @@ impl Output {
         }
     }
 
+    /// Returns what points at the row that is taken.
+    pub(crate) fn arrow(&self) -> &'static str {
+        if self.symbols { "→" } else { ">" }
+    }
+
     /// Returns `text` in the colours of standard error.
     pub(crate) fn paint(&self, style: Style, text: &str) -> String {
         if self.color_err {
@@ -226,6 +234,12 @@ impl Output {
         if self.talks() {
             self.error_bytes(format!("{text}\n").as_bytes());
         }
+    }
+
+    /// Writes a table as talk.
+    pub(crate) fn say_table(&self, table: &Table) {
+        let width = self.width.min(TALK_WIDTH_MAX);
+        self.say(table.render(Some(width), true).trim_end());
     }
 
     /// Writes a warning, also where no other talk is wanted.
@@ -266,6 +280,11 @@ impl Output {
             Format::Wide => self.bytes(table.render(None, self.headers).as_bytes()),
         }
         Ok(())
+    }
+
+    /// Writes one view that reads best as a table: as a JSON object, or as a table or its names.
+    pub(crate) fn view<T: Serialize>(&self, view: &T, table: &Table) -> Result<()> {
+        self.list(view, std::slice::from_ref(view), table)
     }
 
     fn names(&self, table: &Table) {
@@ -338,6 +357,20 @@ impl Output {
         let mut answer = String::new();
         let read = io::stdin().read_line(&mut answer);
         read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+    }
+
+    /// Asks a question that wants a text; the default stands for an empty answer, and `None` is the end of the input.
+    pub(crate) fn question(&self, question: &str, default: &str) -> Option<String> {
+        let default_shown = match default {
+            "" => String::new(),
+            default => format!(" [{default}]"),
+        };
+        self.error_bytes(format!("{question}{default_shown}: ").as_bytes());
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer).unwrap_or(0);
+        let answer = answer.trim();
+        let answer = if answer.is_empty() { default } else { answer };
+        (read > 0).then(|| answer.to_owned())
     }
 
     /// Tells whether data is coloured.

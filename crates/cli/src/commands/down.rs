@@ -20,10 +20,11 @@ const PROVIDER_GRACE: Duration = Duration::from_secs(20);
 /// A node's gateway, endpoint and engine end one after the other, within 35 s.
 const NODE_GRACE: Duration = Duration::from_secs(40);
 /// Everything in a home folder; nothing else is ever removed.
-const CONTENTS: [&str; 8] = [
+const CONTENTS: [&str; 9] = [
     "contexts",
     "images",
     "keys",
+    "labels",
     "log",
     "node",
     "providers",

@@ -1,5 +1,7 @@
 //! `tradewind help`: commands, error codes and topics, offline.
 
+use api::jobfile::FIELDS;
+
 use crate::app;
 use crate::context::{Context, VARIABLES};
 use crate::error::{CODES, Code, Failure, Result, exit, find, nearest};
@@ -7,7 +9,7 @@ use crate::table::push_line;
 
 /// Explain a command, an error code or a topic
 ///
-/// Topics: codes, exit-codes, environment.
+/// Topics: codes, exit-codes, environment, job-file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A command, an error code or a topic
@@ -22,6 +24,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
         ["codes"] => codes(),
         ["exit-codes"] => exit_codes(),
         ["environment"] => variables(),
+        ["job-file"] => job_file(),
         [word] => match find(word) {
             Some(code) => explain(code),
             None => command_help(&words)?,
@@ -97,6 +100,32 @@ fn exit_codes() -> String {
         .collect::<Vec<_>>()
         .concat();
     format!("{lines}\nAn attached run returns the workload's own exit code.\n")
+}
+
+/// Returns every key of a job file with what it says, in the form of one.
+fn job_file() -> String {
+    let mut text = String::from(
+        "A job file is a page of YAML; a flag of run wins over it. Only image is needed.\n\n",
+    );
+    let mut section = "";
+    for field in FIELDS {
+        if field.section != section && !field.section.is_empty() {
+            push_line(&mut text, &format!("{}:", field.section));
+        }
+        section = field.section;
+        let indent = if section.is_empty() { "" } else { "  " };
+        let line = format!("{indent}{}: {}", field.name, field.example);
+        let default = match field.default {
+            "" => String::new(),
+            default => format!(" [default: {default}]"),
+        };
+        push_line(&mut text, &format!("{line:<38} # {}{default}", field.about));
+    }
+    push_line(
+        &mut text,
+        "\nJSON Schema: /api/v1/schema/job of any node. Write a file: tradewind job init",
+    );
+    text
 }
 
 fn variables() -> String {

@@ -1,5 +1,7 @@
 //! `tradewind job`: jobs in detail.
 
+mod init;
+
 use api::{EventFilter, EventView, JobView, LeaseView};
 use market::{Millis, Record, RecordId};
 
@@ -12,7 +14,7 @@ use crate::session::{Session, block_on};
 use crate::table::{Column, Keep, Table, number, pairs, text};
 use crate::words;
 
-/// Jobs in detail: list, show, events, explain
+/// Jobs in detail: list, show, events, explain, init
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -30,6 +32,7 @@ enum Verb {
     Events(Events),
     /// Say what matches a waiting job, or why nothing does
     Explain(One),
+    Init(Box<init::Args>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -60,6 +63,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
         Verb::Show(one) => show(context, one),
         Verb::Events(args) => events(context, args),
         Verb::Explain(one) => explain(context, one),
+        Verb::Init(args) => init::run(context, args),
     }
 }
 

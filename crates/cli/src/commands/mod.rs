@@ -3,12 +3,14 @@
 mod account;
 mod doctor;
 mod down;
+mod gpus;
 mod help;
 mod job;
 mod lease;
 mod logs;
 mod node;
 mod offers;
+mod plan;
 mod provider;
 mod ps;
 mod run;
@@ -28,10 +30,12 @@ use crate::output::Format;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::Args>),
+    Plan(Box<plan::Args>),
     Ps(ps::Args),
     Logs(logs::Args),
     Stop(stop::Args),
     Offers(offers::Args),
+    Gpus(gpus::Args),
     Job(job::Args),
     Lease(lease::Args),
     Account(account::Args),
@@ -48,10 +52,12 @@ pub(crate) enum Command {
 pub(crate) fn dispatch(context: &mut Context, command: Command) -> Result<u8> {
     match command {
         Command::Run(args) => run::run(context, &args),
+        Command::Plan(args) => plan::run(context, &args),
         Command::Ps(args) => ps::run(context, &args),
         Command::Logs(args) => logs::run(context, &args),
         Command::Stop(args) => stop::run(context, &args),
         Command::Offers(args) => offers::run(context, args),
+        Command::Gpus(args) => gpus::run(context, &args),
         Command::Job(args) => job::run(context, &args),
         Command::Lease(args) => lease::run(context, &args),
         Command::Account(args) => account::run(context, &args),

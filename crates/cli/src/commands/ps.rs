@@ -1,11 +1,14 @@
 //! `tradewind ps`: my jobs.
 
+use std::collections::BTreeMap;
+
 use api::JobView;
-use market::Timestamp;
+use market::{JobId, Timestamp};
 
 use crate::commands::collect;
 use crate::context::Context;
 use crate::error::{Result, exit};
+use crate::labels;
 use crate::session::{Session, block_on};
 use crate::table::{Column, Keep, Table, number, text};
 use crate::words;
@@ -15,7 +18,9 @@ const RUNNING_COUNTED: usize = 50;
 
 /// List my jobs
 #[derive(Debug, Default, clap::Args)]
-#[command(after_help = "Examples:\n  tradewind ps\n  tradewind ps -a -o json")]
+#[command(
+    after_help = "Examples:\n  tradewind ps\n  tradewind ps -a -o json\n  tradewind ps --label team=vision -o wide"
+)]
 pub(crate) struct Args {
     /// Ended ones too
     #[arg(short, long)]
@@ -23,6 +28,12 @@ pub(crate) struct Args {
     /// Everybody's
     #[arg(long, hide_short_help = true)]
     everybody: bool,
+    /// Only those with this label, repeatable; labels are known on the machine that started the job
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = words::label)]
+    label: Vec<(String, String)>,
+    /// Only those whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
     /// Go on after this cursor
     #[arg(long, value_name = "CURSOR", hide_short_help = true)]
     after: Option<String>,
@@ -38,6 +49,7 @@ const COLUMNS: &[Column] = &[
     text("OPENED", Keep::Until(1)),
     text("LEASE", Keep::Wide),
     number("ATTEMPTS", Keep::Wide),
+    text("LABELS", Keep::Wide),
 ];
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
@@ -56,16 +68,40 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
                 .await?)
         });
         let mut page = page.await?;
+        let labels = labels_of(context, &page.items)?;
+        page.items.retain(|job| wanted(args, job, &labels));
         if !context.output.is_json() {
             count_running(&session, &mut page.items).await?;
         }
         context.output.list(
             &page,
             &page.items,
-            &table(&page.items, session.status.now.0),
+            &table(&page.items, &labels, session.status.now.0),
         )?;
         Ok(exit::DONE)
     })
+}
+
+/// Labels of jobs, by the job's id; those without any have no entry.
+pub(crate) type Labels = BTreeMap<JobId, BTreeMap<String, String>>;
+
+/// Returns the labels of those of the jobs that have some here.
+fn labels_of(context: &Context, jobs: &[JobView]) -> Result<Labels> {
+    let mut all = Labels::new();
+    for job in jobs {
+        let labels = labels::of(&context.home, job.id)?;
+        if !labels.is_empty() {
+            all.insert(job.id, labels);
+        }
+    }
+    Ok(all)
+}
+
+fn wanted(args: &Args, job: &JobView, labels: &Labels) -> bool {
+    let none = BTreeMap::new();
+    let name = job.name.as_ref().map_or("", |name| name.as_str());
+    labels::have(labels.get(&job.id).unwrap_or(&none), &args.label)
+        && args.name.as_ref().is_none_or(|part| name.contains(part))
 }
 
 /// Adds to each running job what its lease has cost and run so far: the job itself counts leases that ended.
@@ -81,7 +117,7 @@ async fn count_running(session: &Session, jobs: &mut [JobView]) -> Result<()> {
 }
 
 /// Returns jobs as a table.
-pub(crate) fn table(jobs: &[JobView], now: Timestamp) -> Table {
+pub(crate) fn table(jobs: &[JobView], labels: &Labels, now: Timestamp) -> Table {
     let mut table = Table::new(
         COLUMNS,
         "no jobs; start one: tradewind run IMAGE, or see all with: tradewind ps -a",
@@ -102,6 +138,9 @@ pub(crate) fn table(jobs: &[JobView], now: Timestamp) -> Table {
                 job.lease
                     .map_or_else(|| "–".to_owned(), |lease| lease.to_string()),
                 format!("{}/{}", job.attempts_used, job.attempts_max),
+                labels
+                    .get(&job.id)
+                    .map_or_else(|| "–".to_owned(), labels::show),
             ],
         );
     }

@@ -3,38 +3,46 @@
 mod follow;
 mod request;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::envelope::{
     JobKey, SaltedManifest, SealContext, SealedFor, SealedJob, seal_job_key, seal_manifest,
     system_rng,
 };
-use api::{AccountView, Code, ExplanationView, KeeperView, ManifestClaim};
-use market::{JobId, JobSpec, Money, Tx};
+use api::jobfile::JobFile;
+use api::{AccountView, Code, ExplanationView, KeeperView, ManifestClaim, OfferFilter};
+use market::{DeviceNeed, JobId, JobSpec, Money, Tx};
 
 use crate::context::Context;
-use crate::error::{Failure, Result, exit};
+use crate::error::{Failure, Result, exit, nearest};
 use crate::explain;
+use crate::labels;
 use crate::progress::Progress;
 use crate::session::{NONCE_ATTEMPTS, Session, block_on, is_nonce_race};
 use crate::wallet::Wallet;
 use crate::words;
 
 pub(crate) use follow::{Ended, Follow};
-pub(crate) use request::{Args, Request};
+pub(crate) use request::{Args, Request, Wanted, spec};
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
+    let wanted = args.wanted.job()?;
+    if wanted.image.is_none() {
+        return Err(request::no_image());
+    }
     let wallet = context.wallet()?;
-    require_consent_possible(context, args)?;
+    require_consent_possible(context, args, &wanted)?;
     block_on(async {
         let session = Session::open(context).await?;
         let progress = Progress::new(&context.output);
-        progress.phase("image", args.image.clone());
-        let mut request = Request::resolve(args, &session).await?;
+        progress.phase("image", wanted.image.clone().unwrap_or_default());
+        let mut request = Request::of(&args.wanted, wanted).await?;
         let account = session.client.account(&wallet.account()).await?;
         plan(context, args, &session, &account, &mut request, &progress).await?;
         let after = session.client.status().await?.next_event.checked_sub(1);
         let job = submit(&session, &wallet, &request).await?;
+        labels::keep(&context.home, job, &request.labels)?;
         if args.detach {
             let view = session.client.job(&job.to_string()).await?;
             progress.done("job", &format!("{job}; follow it: tradewind logs -f {job}"));
@@ -60,9 +68,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     })
 }
 
-/// Without a terminal nobody can be asked: then the command line must agree, before anything else happens.
-fn require_consent_possible(context: &Context, args: &Args) -> Result<()> {
-    if args.yes || args.budget.is_some() || context.output.can_ask() {
+/// Without a terminal nobody can be asked: then the command line, or the job file, must agree to a price beforehand.
+fn require_consent_possible(context: &Context, args: &Args, wanted: &JobFile) -> Result<()> {
+    if args.yes || wanted.budget.is_some() || context.output.can_ask() {
         return Ok(());
     }
     Err(Failure::new(
@@ -90,43 +98,89 @@ pub(crate) async fn plan(
         )
     })?;
     request.spec.keepers = vec![keeper];
-    if args.budget.is_none() {
-        // The plan shows what it would cost at most with all there is; the budget is then that.
-        request.spec.budget = account.available.0;
-    }
-    let explanation = session.client.explain(&request.spec).await?;
-    let waits = args.wait.is_some() || !request.spec.window.is_zero();
-    if explanation.matching == 0 && !waits {
+    let explanation = match_offers(session, &mut request.spec, account).await?;
+    if explanation.matching == 0 && !request.waits {
         progress.failed("plan", "nothing matches");
-        return Err(explain::no_match(&explanation));
-    }
-    if args.budget.is_none() {
-        let worst = explanation
-            .matches
-            .first()
-            .map(|best| best.worst_case.0)
-            .filter(|worst| !worst.is_zero());
-        request.spec.budget = worst
-            .unwrap_or(account.available.0)
-            .min(account.available.0);
+        return Err(no_match(session, &request.spec, &explanation).await);
     }
     progress.done("plan", &summary(&request.spec, &explanation));
     if args.yes || !context.output.can_ask() {
         return Ok(());
     }
-    context
-        .output
-        .say(explain::plan_lines(&explanation).trim_end());
+    if explanation.matching > 0 {
+        let table = explain::plan_table(&explanation, explain::SHOWN, context.output.arrow());
+        context.output.say_table(&table);
+        if let Some(more) = explain::more(&explanation) {
+            context.output.say(&more);
+        }
+    } else {
+        context
+            .output
+            .say(explain::plan_lines(&explanation).trim_end());
+    }
     let question = format!(
-        "hold {} of {} available in {}?",
+        "hold {} of {} available in {} (context {})?",
         request.spec.budget,
         account.available,
-        session.network()
+        session.network(),
+        context.name(),
     );
     if context.output.ask(&question) {
         return Ok(());
     }
     Err(Failure::new("declined", "not started; nothing was spent"))
+}
+
+/// Asks what matches, and fixes the budget of a job that has none: the most that the best match can cost.
+pub(crate) async fn match_offers(
+    session: &Session,
+    spec: &mut JobSpec,
+    account: &AccountView,
+) -> Result<ExplanationView> {
+    let given = !spec.budget.is_zero();
+    if !given {
+        // The plan shows what it would cost at most with all there is; the budget is then that.
+        spec.budget = account.available.0;
+    }
+    let explanation = session.client.explain_for(spec, &account.id).await?;
+    if !given {
+        let worst = explanation
+            .matches
+            .first()
+            .map(|best| best.worst_case.0)
+            .filter(|worst| !worst.is_zero());
+        spec.budget = worst
+            .unwrap_or(account.available.0)
+            .min(account.available.0);
+    }
+    Ok(explanation)
+}
+
+/// Returns the failure of a plan that matches nothing; where the model is for hire nowhere, with the one that may have
+/// been meant.
+pub(crate) async fn no_match(
+    session: &Session,
+    spec: &JobSpec,
+    explanation: &ExplanationView,
+) -> Failure {
+    let failure = explain::no_match(explanation);
+    let DeviceNeed::Gpu { models, .. } = &spec.needs.device else {
+        return failure;
+    };
+    // A suggestion is a courtesy: where the offers cannot be had, it is left out.
+    let Ok(page) = session.client.offers(&OfferFilter::default()).await else {
+        return failure;
+    };
+    let hired: BTreeSet<&str> = page
+        .items
+        .iter()
+        .map(|offer| offer.model.as_str())
+        .collect();
+    let unknown = models.iter().find(|model| !hired.contains(model.as_str()));
+    match unknown.and_then(|model| nearest(model.as_str(), hired.iter().copied())) {
+        Some(model) => failure.hint(format!("did you mean: --gpu {model}")),
+        None => failure,
+    }
 }
 
 fn summary(spec: &JobSpec, explanation: &ExplanationView) -> String {

@@ -1,9 +1,11 @@
 //! What the gateway of a real network answered, in every format: a change of a view or of a table is seen here.
 
-use api::{EventView, JobView, LeaseView, OfferView, Page, PostingView};
+use api::{EventView, ExplanationView, JobView, LeaseView, OfferView, Page, PostingView};
 use market::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::explain;
 
 use super::{account, job, lease, offers, ps};
 
@@ -32,7 +34,7 @@ fn offers_as_table_and_wide() {
 #[test]
 fn jobs_as_table_and_names() {
     let page: Page<JobView> = answer(include_str!("../../tests/fixtures/jobs.json"));
-    let table = ps::table(&page.items, THEN);
+    let table = ps::table(&page.items, &ps::Labels::new(), THEN);
     let names = table.names().join("\n");
     insta::assert_snapshot!(format!("{}\n{names}\n", table.render(Some(100), true)));
 }
@@ -50,6 +52,16 @@ fn events_as_table() {
     insta::assert_snapshot!(
         job::events_table(&page.items, job::Money::Shown).render(Some(120), true)
     );
+}
+
+#[test]
+fn plan_as_table_and_as_refusal() {
+    let plan: ExplanationView = answer(include_str!("../../tests/fixtures/plan.json"));
+    let table = explain::plan_table(&plan, explain::SHOWN, "→").render(Some(100), true);
+    let none: ExplanationView = answer(include_str!("../../tests/fixtures/no-match.json"));
+    let failure = explain::no_match(&none);
+    let (details, hints) = (failure.details().join("\n"), failure.hints().join("\n"));
+    insta::assert_snapshot!(format!("{table}\n{}\n{details}\n{hints}\n", failure.what()));
 }
 
 #[test]

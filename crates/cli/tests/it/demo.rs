@@ -22,6 +22,7 @@ fn two_commands_to_a_paid_job_and_nothing_left_behind() {
     run_passes_output_and_exit_code_through(&world, &isolation);
     detached_job_is_listed_read_and_stopped(&world, &isolation);
     no_match_says_what_emptied_the_list(&world, &isolation);
+    job_file_is_planned_and_run(&world, &isolation);
     what_is_shown_is_what_the_api_says_and_what_was_proved(&world);
     world.good(&["down"]);
     assert_eq!(world.left(), Vec::<String>::new());
@@ -94,6 +95,88 @@ fn wait_for(
         assert!(begun.elapsed() < WAIT_MAX, "{view}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+fn job_file_is_planned_and_run(world: &World, isolation: &[String]) {
+    let [_, class, image] = isolation else {
+        panic!("{isolation:?}");
+    };
+    let file = world.home().join("job.yaml");
+    let file = file.to_str().unwrap();
+    let words = [
+        "job", "init", "--to", file, "--cpu", "0.1", "--disk", "100M",
+    ];
+    let mut words = words.to_vec();
+    words.extend([
+        "--isolation",
+        class,
+        "--budget",
+        "0.01",
+        "--label",
+        "kind=file",
+    ]);
+    words.extend([image, "--", "env"]);
+    world.good(&words);
+    assert_eq!(world.run(&words).code, 1, "it is not replaced unasked");
+    let written = std::fs::read_to_string(file).unwrap();
+    assert!(
+        written.starts_with("# yaml-language-server: $schema=http://127.0.0.1:"),
+        "{written}"
+    );
+    std::fs::write(file, written + "secrets: [HUSH]\n").unwrap();
+
+    let plan = world.good(&["plan", "-f", file, "--for", "30m"]);
+    assert!(plan.starts_with("  #  OFFER"), "{plan}");
+    assert!(
+        plan.contains("\n→ 1  off_") && plan.contains("6 m 40 s"),
+        "{plan}"
+    );
+    let dear = world.run(&["plan", "-f", file, "--max-price", "0.001"]);
+    assert_eq!(dear.code, 7);
+    assert!(
+        dear.stderr.contains("turned away, dearer than the cap"),
+        "{}",
+        dear.stderr
+    );
+    assert!(
+        dear.stderr.contains(": --max-price 0.09"),
+        "{}",
+        dear.stderr
+    );
+
+    assert!(
+        world
+            .run(&["run", "-f", file])
+            .stderr
+            .contains("[no-secret]")
+    );
+    let ran = world
+        .command(&["run", "-f", file])
+        .env("HUSH", "hush")
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        ran.status.success() && stdout.contains("HUSH=hush\n"),
+        "{ran:?}"
+    );
+    assert_eq!(
+        world
+            .good(&["ps", "-a", "--label", "kind=file", "-q"])
+            .lines()
+            .count(),
+        1
+    );
+    assert_eq!(world.good(&["ps", "-a", "--label", "kind=other", "-q"]), "");
+
+    std::fs::write(file, "image: x\nlimits: { bugdet: 5 }\n").unwrap();
+    let wrong = world.run(&["run", "-f", file]);
+    assert_eq!(wrong.code, 6);
+    let want = ":2:11: limits has no key \"bugdet\"  [bad-job-file]\n  2 | limits: { bugdet: 5 }\n    |           ^^^^^^\n\nhint: did you mean: budget\n";
+    assert!(wrong.stderr.ends_with(want), "{}", wrong.stderr);
+    let schema = http_get(world.port, "/api/v1/schema/job");
+    assert_eq!(schema, api::jobfile::schema());
+    std::fs::remove_file(file).unwrap();
 }
 
 fn demo_runs_a_paid_job_with_a_proof(world: &World) {

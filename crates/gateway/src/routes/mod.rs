@@ -17,6 +17,7 @@ mod jobs;
 mod manifests;
 mod plan;
 mod proofs;
+mod schema;
 mod status;
 mod supply;
 mod transactions;
@@ -53,6 +54,7 @@ fn v1() -> Router<App> {
         .route("/events", get(events::events))
         .route("/proofs/{table}/{id}", get(proofs::proof))
         .route("/plan", post(plan::plan))
+        .route("/schema/job", get(schema::job))
         .route("/manifests/{job}", put(manifests::put).post(manifests::put))
         .fallback(nowhere)
 }
