@@ -18,8 +18,14 @@ const DOC_FLAGS: (&str, &str) = (
     "-D warnings -A rustdoc::private_intra_doc_links",
 );
 
-/// Random cases for a property in each round of a soak; an ordinary run takes a few hundred.
-const SOAK_CASES: &str = "5000";
+/// What tests take more of in each round of a soak: random cases for a property (an ordinary run takes a few hundred),
+/// damaged inputs for each parser, kills in one run, seconds that the node stays away.
+const SOAK: [(&str, &str); 4] = [
+    ("PROPTEST_CASES", "5000"),
+    ("FUZZ_CASES", "500000"),
+    ("KILLS", "200"),
+    ("HALT_SECONDS", "900"),
+];
 
 /// Formats the code, or checks that it is formatted.
 ///
@@ -97,10 +103,12 @@ pub(crate) fn soak(shop: &Shop, words: &[&str]) -> Result<()> {
     while rounds == 0 || start.elapsed() < Duration::from_mins(minutes) {
         let mut tests = all_tests(shop);
         if is_installed("cargo-nextest") {
-            tests.args(["--run-ignored", "all"]);
+            tests.args(["--run-ignored", "all", "--profile", "soak"]);
         }
-        step(tests.env("PROPTEST_CASES", SOAK_CASES))?;
         rounds += 1;
+        // Each round kills in another order; the test says which, so that a failure can be repeated.
+        tests.envs(SOAK).env("KILL_SEED", rounds.to_string());
+        step(&mut tests)?;
         let minutes = start.elapsed().as_secs() / 60;
         say(&format!("round {rounds} passed, {minutes} minutes so far"));
     }

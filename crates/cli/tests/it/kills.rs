@@ -1,7 +1,8 @@
 //! Twenty random kills of node, providers, shims and containers while jobs run.
 //!
 //! Whatever dies, every job ends with one reason, the tenant pays for delivered time only, every micro-dollar is
-//! accounted for, and nothing is left behind. The order is drawn from `KILL_SEED`, printed at the start.
+//! accounted for, and nothing is left behind. The order is drawn from `KILL_SEED`, printed at the start; `KILLS` sets how
+//! many there are.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,8 +15,8 @@ use serde_json::Value;
 
 use crate::world::{World, can_run_containers, job_id, micros, processes, until};
 
-/// Kills in one run.
-const KILLS: u32 = 20;
+/// Kills in an ordinary run.
+const KILLS: u64 = 20;
 /// Jobs that are under way at most: two run, the rest wait in the book.
 const JOBS_LIVE_MAX: usize = 4;
 /// Longest wait for the last job to end: silence ends a lease after a minute, and its job is placed once more.
@@ -31,17 +32,16 @@ fn random_kills_lose_no_job_and_no_money() {
     if !can_run_containers(name) {
         return;
     }
-    let seed = std::env::var("KILL_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or(1);
-    eprintln!("KILL_SEED={seed}");
+    let told = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let seed = told("KILL_SEED").unwrap_or(1);
+    let kills = told("KILLS").unwrap_or(KILLS);
+    eprintln!("KILL_SEED={seed} KILLS={kills}");
     let mut dice = Dice(seed);
     let world = World::new();
     world.good(&["up", "--demo", "--port", &world.port.to_string()]);
     let before = world.balance();
     let mut jobs = BTreeMap::new();
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         if live(&world, &jobs) < JOBS_LIVE_MAX {
             submit(&world, &mut dice, &mut jobs);
         }
