@@ -138,7 +138,8 @@ async fn exit_code_survives_while_no_agent_is_there() {
         panic!("{status:?}")
     };
     assert_eq!(exit.code, 0);
-    assert!(exit.ended_at_ms - exit.started_at_ms >= 1000, "{exit:?}");
+    // The start is noted just after the process began to run: a little later on a busy machine, never earlier.
+    assert!(exit.ended_at_ms - exit.started_at_ms >= 900, "{exit:?}");
 }
 
 async fn shim_killed(world: &World) {
