@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What a runtime can do on this machine: offers are built from this, never from configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// The runtime: `embedded`, `process` or `fake`.
+    /// The runtime: `embedded`, `runc`, `process` or `fake`.
     pub name: String,
     /// This crate's version and the engine's.
     pub version: String,

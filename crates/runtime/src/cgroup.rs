@@ -54,8 +54,11 @@ impl Cgroup {
             .filter_map(Result::ok);
         // Links, like cpu to cpu,cpuacct, name a hierarchy a second time.
         let dirs = hierarchies.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+        let mut mounts: Vec<PathBuf> = dirs.map(|e| e.path()).collect();
+        // The version 2 tree last: where it lies beside the others it has files of the same names that say less.
+        mounts.sort_by_key(|mount| mount.ends_with("unified"));
         Self {
-            dirs: dirs.map(|e| e.path().join(below)).collect(),
+            dirs: mounts.iter().map(|mount| mount.join(below)).collect(),
         }
     }
 

@@ -1,11 +1,12 @@
 //! Containers on one machine: images, shims, runtimes.
 //!
-//! An agent holds one [`Runtime`] and names every container by a [`ContainerId`]. There are three
-//! implementations, the first two checked by one suite of tests:
+//! An agent holds one [`Runtime`] and names every container by a [`ContainerId`]. All but the last are checked by one
+//! suite of tests:
 //!
 //! | type | what | role |
 //! |---|---|---|
 //! | [`LocalRuntime::embedded`] | libcontainer, cgroup limits, seccomp, a user namespace for each container | default, needs root |
+//! | [`LocalRuntime::runc`] | the same containers, made by the operator's runc | for operators who trust theirs; shows where ours differs |
 //! | [`LocalRuntime::process`] | namespaces and a private root only; no limits, isolation class `none` | without root |
 //! | [`Fake`] | in memory, with faults put in by the caller | tests of what drives a runtime |
 //!

@@ -5,7 +5,7 @@
 )]
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::libc;
 use nix::unistd::{ForkResult, Pid};
@@ -132,6 +132,36 @@ pub(crate) fn unblock_signals_in(command: &mut std::process::Command) {
     let unblock = || Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?);
     // SAFETY: between fork and exec this makes one system call and allocates nothing.
     unsafe { command.pre_exec(unblock) };
+}
+
+/// The descriptor under which [`hand_down`] hands one down: the first after the standard three.
+pub(crate) const HANDED_DOWN: i32 = 3;
+
+/// Hands `fd` down to `command`, as [`HANDED_DOWN`].
+///
+/// # Errors
+/// Where no descriptor is left to keep it under until then.
+pub(crate) fn hand_down(command: &mut std::process::Command, fd: BorrowedFd<'_>) -> io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    // Out of the way, so that it is not the very number it is to have: that would leave it closed on exec.
+    let high = rustix::io::fcntl_dupfd_cloexec(fd, HANDED_DOWN + 1)?;
+    // SAFETY: between fork and exec this makes one system call and allocates nothing; `high` lives in the closure.
+    unsafe {
+        command.pre_exec(move || match libc::dup2(high.as_raw_fd(), HANDED_DOWN) {
+            HANDED_DOWN => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
+    }
+    Ok(())
+}
+
+/// Takes what [`hand_down`] handed down, and keeps it from those that this process starts. Only the first call in a
+/// process that was started so may do that.
+pub(crate) fn take_handed_down() -> io::Result<OwnedFd> {
+    // SAFETY: the process has just begun and was started with this descriptor for this purpose; nothing else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(HANDED_DOWN) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(fd)
 }
 
 /// Closes every file descriptor from 3 on, except `keep`.

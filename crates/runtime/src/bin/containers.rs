@@ -1,10 +1,10 @@
 //! Containers by hand: the shim that this crate's tests use, and what they kill in place of an agent.
 //!
 //! ```text
-//! containers probe ROOT embedded|process
-//! containers run   ROOT embedded|process IMAGE ID [WORDS...]   print the output, end with its code
-//! containers bench ROOT embedded|process IMAGE COUNT            milliseconds of each step, median and most
-//! containers hold  ROOT embedded|process IMAGE ID [WORDS...]   start, say so, and stay until killed
+//! containers probe ROOT embedded|runc|process
+//! containers run   ROOT embedded|runc|process IMAGE ID [WORDS...]   print the output, end with its code
+//! containers bench ROOT embedded|runc|process IMAGE COUNT            milliseconds of each step, median and most
+//! containers hold  ROOT embedded|runc|process IMAGE ID [WORDS...]   start, say so, and stay until killed
 //! ```
 
 use std::ffi::OsString;
@@ -90,6 +90,7 @@ async fn open(root: &str, kind: &str) -> Result<LocalRuntime, Failure> {
     let config = LocalConfig::new(Path::new(root), std::env::current_exe()?);
     Ok(match kind {
         "embedded" => LocalRuntime::embedded(config).await?,
+        "runc" => LocalRuntime::runc(config, "/usr/sbin/runc").await?,
         _ => LocalRuntime::process(config).await?,
     })
 }

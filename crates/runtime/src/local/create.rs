@@ -78,9 +78,13 @@ impl LocalRuntime {
         let job = Job {
             id: container.id().clone(),
             spec: spec.clone(),
-            backend: match self.kind {
+            backend: match &self.kind {
                 Kind::Embedded => Backend::Embedded {
                     cgroup: self.cgroup_path(container.id()),
+                },
+                Kind::Runc { program } => Backend::Runc {
+                    cgroup: self.cgroup_path(container.id()),
+                    program: program.clone(),
                 },
                 Kind::Process => Backend::Process,
             },

@@ -128,10 +128,18 @@ pub struct LocalRuntime {
     _lock: fs::File,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Embedded,
+    Runc { program: PathBuf },
     Process,
+}
+
+impl Kind {
+    /// Tells whether its containers are isolated, which takes root and control groups.
+    fn isolates(&self) -> bool {
+        *self != Self::Process
+    }
 }
 
 impl LocalRuntime {
@@ -142,6 +150,16 @@ impl LocalRuntime {
     /// Where the folder cannot be used, or another runtime uses it.
     pub async fn embedded(config: LocalConfig) -> Result<Self> {
         Self::open(config, Kind::Embedded).await
+    }
+
+    /// Opens a runtime of containers that the runc at `program` makes. Needs root, as the embedded one does, and enforces
+    /// the same.
+    ///
+    /// # Errors
+    /// Where the folder cannot be used, or another runtime uses it.
+    pub async fn runc(config: LocalConfig, program: impl Into<PathBuf>) -> Result<Self> {
+        let program = program.into();
+        Self::open(config, Kind::Runc { program }).await
     }
 
     /// Opens a runtime of plain namespaces, for use without root.
@@ -174,11 +192,14 @@ impl LocalRuntime {
             fs::create_dir_all(root.join(name)).map_err(failed())?;
         }
         let is_root = rustix::process::geteuid().is_root();
-        let flat_because = match kind {
-            Kind::Process => Some("the process runtime copies images".to_owned()),
-            Kind::Embedded if !is_root => Some("stacking layers needs root".to_owned()),
-            Kind::Embedded if layers == LayerUse::Copy => Some("as configured".to_owned()),
-            Kind::Embedded => probe::layers(&root, &shim).await?.err(),
+        let flat_because = if !kind.isolates() {
+            Some("the process runtime copies images".to_owned())
+        } else if !is_root {
+            Some("stacking layers needs root".to_owned())
+        } else if layers == LayerUse::Copy {
+            Some("as configured".to_owned())
+        } else {
+            probe::layers(&root, &shim).await?.err()
         };
         let form = if flat_because.is_some() {
             LayerForm::Flat
@@ -232,7 +253,8 @@ impl LocalRuntime {
     }
 
     fn container(&self, id: &ContainerId) -> Container {
-        let cgroup = (self.kind == Kind::Embedded).then(|| Cgroup::at(&self.cgroup_path(id)));
+        let cgroup = self.kind.isolates();
+        let cgroup = cgroup.then(|| Cgroup::at(&self.cgroup_path(id)));
         Container::new(
             id.clone(),
             self.root.join("containers").join(id.as_str()),
@@ -383,7 +405,7 @@ impl LocalRuntime {
         tokio::task::spawn_blocking(move || container.wipe(&trash, ids.as_ref()))
             .await
             .expect("wiping a container does not panic")?;
-        if self.kind == Kind::Embedded
+        if self.kind.isolates()
             && let Ok(_nobody_starts) = self.starting.try_write()
         {
             Cgroup::at(&self.cgroup_parent).remove_if_empty();
@@ -404,7 +426,7 @@ impl LocalRuntime {
 impl Drop for LocalRuntime {
     fn drop(&mut self) {
         // Where nothing of ours runs on, nothing of ours stays in the host's tree.
-        if self.kind == Kind::Embedded {
+        if self.kind.isolates() {
             Cgroup::at(&self.cgroup_parent).remove_if_empty();
         }
     }

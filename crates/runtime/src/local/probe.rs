@@ -32,6 +32,8 @@ const TEST_LIMITS: Limits = Limits {
     memory_bytes: 72 << 20,
     pids: 37,
 };
+/// Longer than any version of runc is written.
+const VERSION_CHARS: usize = 64;
 /// How many checks a whole self-test writes.
 const CHECKS: usize = 7;
 
@@ -73,31 +75,56 @@ async fn run_probe(shim: &Path, arguments: &[&std::ffi::OsStr]) -> Result<Result
     }))
 }
 
+/// Asks a runc what it is.
+async fn runc_version(program: &Path) -> Result<String, String> {
+    let asked = tokio::process::Command::new(program)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let told = timeout(PROBE_DEADLINE, asked)
+        .await
+        .map_err(|_| format!("{} does not answer", program.display()))?
+        .map_err(|e| format!("could not run {}: {e}", program.display()))?;
+    let text = String::from_utf8_lossy(&told.stdout);
+    let first = text.lines().next().unwrap_or_default();
+    if first.starts_with("runc version ") {
+        Ok(first.chars().take(VERSION_CHARS).collect())
+    } else {
+        Err(format!("{} is no runc", program.display()))
+    }
+}
+
 impl LocalRuntime {
     pub(super) async fn measure(&self) -> Result<Capabilities> {
         let is_root = rustix::process::geteuid().is_root();
-        let usable = match self.kind {
-            Kind::Embedded if !is_root => {
-                Err("the embedded runtime needs root; the process runtime does not".to_owned())
-            }
-            Kind::Embedded if cgroup::mode() == CgroupMode::None => {
+        let (name, engine) = match &self.kind {
+            Kind::Embedded => ("embedded", "libcontainer 0.7.0".to_owned()),
+            Kind::Runc { program } => ("runc", runc_version(program).await.unwrap_or_default()),
+            Kind::Process => ("process", "namespaces".to_owned()),
+        };
+        let isolates = self.kind.isolates();
+        let usable = match &self.kind {
+            Kind::Process => run_probe(&self.shim, &[PROBE_NAMESPACES.as_ref()]).await?,
+            _ if !is_root => Err(format!(
+                "the {name} runtime needs root; the process runtime does not"
+            )),
+            _ if cgroup::mode() == CgroupMode::None => {
                 Err("no control groups at /sys/fs/cgroup".to_owned())
             }
+            Kind::Runc { program } => runc_version(program).await.map(drop),
             Kind::Embedded => Ok(()),
-            Kind::Process => run_probe(&self.shim, &[PROBE_NAMESPACES.as_ref()]).await?,
         };
         let mut found = Capabilities {
-            name: match self.kind {
-                Kind::Embedded => "embedded",
-                Kind::Process => "process",
-            }
-            .to_owned(),
-            version: format!("{} (libcontainer 0.7.0)", env!("CARGO_PKG_VERSION")),
+            name: name.to_owned(),
+            version: format!("{} ({engine})", env!("CARGO_PKG_VERSION")),
             usable,
             isolation: Isolation::None,
-            cgroup_mode: match self.kind {
-                Kind::Embedded => cgroup::mode(),
-                Kind::Process => CgroupMode::None,
+            cgroup_mode: if isolates {
+                cgroup::mode()
+            } else {
+                CgroupMode::None
             },
             limits: LimitsEnforced::default(),
             seccomp: false,
@@ -138,7 +165,7 @@ impl LocalRuntime {
             user: None,
         };
         self.lay_out(container, &spec, command, None).await?;
-        if self.kind == Kind::Embedded {
+        if self.kind.isolates() {
             make_denied_device(&container.dir().join(ROOTFS))
                 .map_err(io_error("make a device node in", container.dir()))?;
         }
@@ -164,7 +191,7 @@ impl LocalRuntime {
                 found.self_test.push(check);
             }
         }
-        if self.kind == Kind::Process {
+        if !self.kind.isolates() {
             // Without device rules there is no such node to try; it counts as not in force.
             found.self_test.retain(|check| check.name != DEVICE);
         }
@@ -174,7 +201,7 @@ impl LocalRuntime {
         let LimitsEnforced { cpu, memory, pids } = found.limits;
         // Whether all that a tenant must not do is denied. How images are shared is no part of that.
         let all = found.self_test.len() == CHECKS && found.self_test.iter().all(|c| c.passed);
-        if self.kind == Kind::Embedded && all && cpu && memory && pids {
+        if self.kind.isolates() && all && cpu && memory && pids {
             found.isolation = Isolation::Container;
         }
         found.self_test.push(Check {

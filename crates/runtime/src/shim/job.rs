@@ -54,8 +54,20 @@ pub(crate) struct Job {
 pub(crate) enum Backend {
     /// By libcontainer, in the control group at this path.
     Embedded { cgroup: String },
+    /// By this runc, in the control group at this path.
+    Runc { cgroup: String, program: PathBuf },
     /// By namespaces alone.
     Process,
+}
+
+impl Backend {
+    /// Returns the path of its control group.
+    pub(crate) fn cgroup(&self) -> Option<&str> {
+        match self {
+            Self::Embedded { cgroup } | Self::Runc { cgroup, .. } => Some(cgroup),
+            Self::Process => None,
+        }
+    }
 }
 
 /// Where its files come from.

@@ -5,14 +5,17 @@
 //! writes into bounded files, obeys the control pipe, and writes down how it ended. It reads nothing from the
 //! agent and tells it nothing that is not on disk as well, so an agent may die and come back at any time.
 //!
-//! Map: `job` is the folder; `embedded` and `process` make the two kinds of container; `init` is the first
+//! Map: `job` is the folder; `bundle` describes a container as OCI runtimes want it; `embedded`, `runc` and `process`
+//! make the three kinds of container, the first two from the same bundle; `init` is the first
 //! process inside; `supervise` is the loop until the end; `self_test` is tried from inside at start-up.
 
+mod bundle;
 mod embedded;
 mod init;
 pub(crate) mod job;
 mod process;
 mod root;
+mod runc;
 mod seccomp;
 pub(crate) mod self_test;
 mod supervise;
@@ -40,6 +43,9 @@ pub(crate) const PROBE_LAYERS: &str = "--probe-layers";
 /// In place of a folder: try whether this user may make user namespaces, and end with 0 where it may.
 pub(crate) const PROBE_NAMESPACES: &str = "--probe-namespaces";
 
+/// In place of a folder: this is the first process of a container that another program made.
+const FIRST_PROCESS: &str = "--first-process";
+
 /// How often, and after what pause, to try again to write down the end: a minute in all.
 const END_TRIES: u32 = 60;
 const END_PAUSE: Duration = Duration::from_secs(1);
@@ -53,6 +59,7 @@ pub fn shim_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match arguments.as_slice() {
         [what, dir] if what == PROBE_LAYERS => root::probe_layers(Path::new(dir)),
         [what] if what == PROBE_NAMESPACES => process::probe(),
+        [what] if what == FIRST_PROCESS => return runc::first_process(),
         [dir] => run(Path::new(dir)),
         _ => Err("want one argument, the container's folder".to_owned()),
     };
@@ -176,6 +183,7 @@ fn start(dir: &Path, job: &Job) -> Result<Started, Failure> {
     };
     let init = match &job.backend {
         Backend::Embedded { cgroup } => embedded::start(dir, job, cgroup, ends)?,
+        Backend::Runc { cgroup, program } => runc::start(dir, job, cgroup, program, ends)?,
         Backend::Process => process::start(dir, job, ends)?,
     };
     Ok(Started {

@@ -16,7 +16,7 @@ use rustix::mount::{
     mount_change, unmount,
 };
 
-use super::embedded::{as_io, capabilities};
+use super::bundle::{as_io, capabilities};
 use super::init::{self, Ids};
 use super::job::{IdRange, Job, ROOTFS};
 use super::root::{expect_byte, write_maps};
@@ -154,7 +154,7 @@ fn give_up_privileges() -> io::Result<()> {
     let syscall = libcontainer::syscall::syscall::create_syscall();
     let wanted = capabilities().map_err(as_io)?;
     libcontainer::capabilities::drop_privileges(&wanted, syscall.as_ref()).map_err(as_io)?;
-    let profile = seccomp::profile().map_err(as_io)?;
+    let profile = seccomp::profile(seccomp::MaskIn::SecondValue).map_err(as_io)?;
     libcontainer::seccomp::initialize_seccomp(&profile).map_err(as_io)?;
     Ok(())
 }

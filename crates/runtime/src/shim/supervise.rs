@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Started;
 use super::init::Report;
-use super::job::{Backend, CONTROL, Job, LOGS, RUNNING, Request, Running, birth_of};
+use super::job::{CONTROL, Job, LOGS, RUNNING, Request, Running, birth_of};
 use crate::cgroup::Cgroup;
 use crate::error::Blame;
 use crate::files::{self, Durable, now_ms};
@@ -70,10 +70,7 @@ impl Supervisor {
             .open(dir.join(CONTROL))?;
         Ok(Self {
             dir: dir.to_owned(),
-            cgroup: match &job.backend {
-                Backend::Embedded { cgroup } => Some(Cgroup::at(cgroup)),
-                Backend::Process => None,
-            },
+            cgroup: job.backend.cgroup().map(Cgroup::at),
             control,
             stdout: LogWriter::create(&dir.join(LOGS), LogStream::Stdout)?,
             stderr: LogWriter::create(&dir.join(LOGS), LogStream::Stderr)?,

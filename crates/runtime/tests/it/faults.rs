@@ -16,6 +16,7 @@ const NOBODY: u32 = 65_534;
 #[derive(Clone, Copy)]
 enum Kind {
     Embedded,
+    Runc,
     Process,
 }
 
@@ -23,6 +24,7 @@ impl Kind {
     fn word(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
+            Self::Runc => "runc",
             Self::Process => "process",
         }
     }
@@ -31,6 +33,7 @@ impl Kind {
         let config = LocalConfig::new(root, CONTAINERS);
         let runtime = match self {
             Self::Embedded => LocalRuntime::embedded(config).await,
+            Self::Runc => LocalRuntime::runc(config, "/usr/sbin/runc").await,
             Self::Process => LocalRuntime::process(config).await,
         };
         runtime.unwrap()
@@ -99,6 +102,16 @@ async fn embedded_container_outlives_its_agent_and_is_adopted() {
         .is_some()
     {
         agent_killed(Kind::Embedded).await;
+    }
+}
+
+#[tokio::test]
+async fn runc_container_outlives_its_agent_and_is_adopted() {
+    if World::runc("faults::runc_container_outlives_its_agent")
+        .await
+        .is_some()
+    {
+        agent_killed(Kind::Runc).await;
     }
 }
 
@@ -189,6 +202,13 @@ async fn shim_killed(world: &World) {
 async fn embedded_container_of_a_killed_shim_is_lost_and_removed() {
     let world = World::embedded("faults::embedded_container_of_a_killed_shim").await;
     if let Some(world) = world {
+        shim_killed(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn runc_container_of_a_killed_shim_is_lost_and_removed() {
+    if let Some(world) = World::runc("faults::runc_container_of_a_killed_shim").await {
         shim_killed(&world).await;
     }
 }

@@ -57,12 +57,18 @@ pub(crate) fn skip(name: &str, reason: &str) {
 
 /// Tells whether `program` is installed; where it is not, says that test `name` is skipped.
 pub(crate) fn has(program: &str, name: &str) -> bool {
+    find(program, name).is_some()
+}
+
+/// Returns where `program` is; where it is not, says that test `name` is skipped.
+pub(crate) fn find(program: &str, name: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let also = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
     let found = std::env::split_paths(&paths)
         .chain(also)
-        .any(|dir| dir.join(program).is_file());
-    if !found {
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file());
+    if found.is_none() {
         skip(name, &format!("{program} is not installed"));
     }
     found
@@ -96,6 +102,20 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("runtime");
         let runtime = LocalRuntime::embedded(LocalConfig::new(&root, CONTAINERS))
+            .await
+            .unwrap();
+        Self::with(name, dir, root, runtime).await
+    }
+
+    pub(crate) async fn runc(name: &'static str) -> Option<Self> {
+        if !is_root() {
+            skip(name, "the runc runtime needs root");
+            return None;
+        }
+        let program = find("runc", name)?;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("runtime");
+        let runtime = LocalRuntime::runc(LocalConfig::new(&root, CONTAINERS), program)
             .await
             .unwrap();
         Self::with(name, dir, root, runtime).await
@@ -208,8 +228,9 @@ impl World {
         self.root.join("containers").join(id.as_str())
     }
 
-    pub(crate) fn is_embedded(&self) -> bool {
-        self.capabilities.name == "embedded"
+    /// Tells whether it isolates, and does not only run.
+    pub(crate) fn isolates(&self) -> bool {
+        self.capabilities.name != "process"
     }
 }
 
