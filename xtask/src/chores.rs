@@ -115,6 +115,23 @@ pub(crate) fn soak(shop: &Shop, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Writes the reference that is made from the code.
+pub(crate) fn openapi(shop: &Shop, words: &[&str]) -> Result<()> {
+    no_words("openapi", words)?;
+    // The test that compares the pages with the code writes them instead.
+    let test = [
+        "test",
+        "--release",
+        "--locked",
+        "-p",
+        "gateway",
+        "--test",
+        "it",
+        "the_committed_reference",
+    ];
+    step(shop.cargo(&test).env("DOCS_WRITE", "1"))
+}
+
 /// Builds the documentation of our own crates.
 ///
 /// Private items are in it: whoever reads it works on the code, and links may lead to them.

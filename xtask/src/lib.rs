@@ -67,6 +67,12 @@ const CHORES: &[Chore] = &[
         run: bench::run,
     },
     Chore {
+        name: "openapi",
+        words: "",
+        about: "write the reference pages that are made from the code: OpenAPI and metrics",
+        run: chores::openapi,
+    },
+    Chore {
         name: "soak",
         words: "[--minutes N]",
         about: "all tests over and over, the long ones too, with many more random cases",

@@ -6,10 +6,11 @@
 use std::fmt;
 
 use market::{Inadmissible, Money, Reject};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An error as it travels: RFC 9457 problem details with what people need next.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{detail}  [{code}]")]
 pub struct Problem {
     /// `urn:tradewind:problem:` and the code.
@@ -301,6 +302,12 @@ codes! {
     RateLimited = "rate-limited", 429, "too many requests lately", [
         "wait as many seconds as Retry-After says",
         "follow /api/v1/events instead of asking again and again",
+    ];
+    IdempotencyReused = "idempotency-reused", 409, "the idempotency key was used for another request", [
+        "send each request with a key of its own",
+    ];
+    IdempotencyRunning = "idempotency-running", 409, "the first request with this idempotency key is still under way", [
+        "wait for its answer, then send it again to see the same",
     ];
     Overloaded = "overloaded", 503, "the node has more work than it can take", [
         "wait a few seconds and try again",

@@ -266,7 +266,6 @@ impl Clients {
     }
 
     /// Returns how many places of a kind are in use.
-    #[cfg(test)]
     pub(crate) fn used(&self, kind: Kind) -> usize {
         self.table()
             .used

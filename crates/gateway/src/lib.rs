@@ -11,9 +11,10 @@
 //!
 //! # Map
 //! - [`serve`], [`Config`], [`Server`]: the way in
+//! - [`openapi()`]: the description of all routes; [`metrics_page`]: of all metrics
 //! - [`Keeper`]: holds encrypted manifests and hands them to the machines of live leases
 //! - `routes`: one file a noun; `reads`: views of ledger records; `parse`: ids, queries and bodies; `guard`: what
-//!   surrounds every request; `clients`: who asks, with its share and rate; `refusal`: errors as problems; `stream`:
+//!   surrounds every request; `replies`: answers given again under an idempotency key; `clients`: who asks, with its share and rate; `refusal`: errors as problems; `stream`:
 //!   server-sent events
 #![forbid(unsafe_code)]
 
@@ -22,9 +23,12 @@ mod clients;
 pub mod fuzz;
 mod guard;
 mod keeper;
+mod metrics;
+mod openapi;
 mod parse;
 mod reads;
 mod refusal;
+mod replies;
 mod routes;
 mod server;
 mod stall;
@@ -32,4 +36,6 @@ mod stream;
 
 pub use clients::{Limits, LocalClients, Rate};
 pub use keeper::{Keeper, KeeperConfig, KeeperError};
+pub use metrics::page as metrics_page;
+pub use openapi::text as openapi;
 pub use server::{Config, ServeError, Server, serve};

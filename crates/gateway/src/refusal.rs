@@ -18,6 +18,13 @@ pub(crate) struct Refusal(Box<Carried>);
 /// A handler's answer.
 pub(crate) type Answer<T> = Result<T, Refusal>;
 
+impl Carried {
+    /// Returns whether the same request may go well a little later.
+    pub(crate) const fn is_passing(&self) -> bool {
+        self.problem.status >= 500 || self.problem.status == 429
+    }
+}
+
 impl Refusal {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Problem::new(code, detail).into()
@@ -57,7 +64,7 @@ impl IntoResponse for Refusal {
 
 /// A problem on its way to the guard.
 #[derive(Clone, Debug)]
-struct Carried {
+pub(crate) struct Carried {
     problem: Problem,
     /// When to try again, where trying again may help, in seconds.
     retry_s: u128,

@@ -27,6 +27,7 @@ use crate::{
     clients::{Client, Clients, Kind, Limits},
     guard::{self, Guard},
     keeper::Keeper,
+    metrics::Metrics,
     refusal::{Answer, Refusal, internal},
     routes,
     stall::Impatient,
@@ -67,6 +68,7 @@ pub(crate) struct App {
     pub(crate) clients: Arc<Clients>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) scans: Arc<Semaphore>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl App {
@@ -135,13 +137,14 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
     let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let (stop, stopped) = watch::channel(false);
-    let clients = Clients::new(config.limits);
+    let (clients, metrics) = (Clients::new(config.limits), Metrics::new());
     let app = App {
         node: config.handle,
         keeper: config.keeper.clone(),
         clients: Arc::clone(&clients),
         streams: Arc::new(Streams::new(Arc::clone(&clients), stopped.clone())),
         scans: Arc::new(Semaphore::new(SCANS_MAX)),
+        metrics: Arc::clone(&metrics),
     };
     let router = router(app);
     let mut keeping = JoinSet::new();
@@ -150,7 +153,7 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
         keeping.spawn(async move { keeper.sweep_until(stopped).await });
     }
     let task = tokio::spawn(async move {
-        accept_loop(listener, clients, router, stopped).await;
+        accept_loop(listener, clients, metrics, router, stopped).await;
         keeping.join_all().await;
     });
     tracing::info!(%address, "gateway listens");
@@ -162,7 +165,7 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
 }
 
 fn router(app: App) -> Router {
-    let guard = Guard::new(Arc::clone(&app.clients));
+    let guard = Guard::new(Arc::clone(&app.clients), Arc::clone(&app.metrics));
     let guard = axum::middleware::from_fn_with_state(guard, guard::guard);
     routes::router().with_state(app).layer(guard)
 }
@@ -171,6 +174,7 @@ fn router(app: App) -> Router {
 async fn accept_loop(
     listener: TcpListener,
     clients: Arc<Clients>,
+    metrics: Arc<Metrics>,
     router: Router,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -192,6 +196,7 @@ async fn accept_loop(
         };
         let client = Client::at(address.ip());
         let Ok(place) = clients.enter(client, Kind::Connection) else {
+            metrics.gateway.refused("connections");
             turn_away(&socket);
             continue;
         };

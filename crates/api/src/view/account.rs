@@ -5,15 +5,17 @@ use market::{
     codec::TxId,
     event::{Purpose, Slot},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MoneyView, TimeView, text};
 
 /// An account's balances.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccountView {
     /// Whose.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<AccountId>")]
     pub id: AccountId,
     /// Free to use.
     pub available: MoneyView,
@@ -45,18 +47,21 @@ impl AccountView {
 }
 
 /// A signing key: for whom it acts and what its next transaction's nonce is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyView {
     /// The key.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<PublicKey>")]
     pub key: PublicKey,
     /// The account that it acts for; `None` when the network does not know the key.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<AccountId>>")]
     pub account: Option<AccountId>,
     /// `owner`, `treasurer`, `tenant`, `provider`, `machine` or `viewer`.
     pub role: Option<String>,
     /// The machine of a machine key.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<MachineId>>")]
     pub machine: Option<MachineId>,
     /// How much it may commit to jobs in all; `None` is without limit.
     pub budget: Option<MoneyView>,
@@ -119,7 +124,7 @@ const fn role_words(role: KeyRole) -> (&'static str, Option<MachineId>) {
 }
 
 /// One movement of the double-entry ledger that touched an account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PostingView {
     /// Number of the event that announced it.
     pub seq: u64,
@@ -127,16 +132,20 @@ pub struct PostingView {
     pub time: TimeView,
     /// The transaction that caused it; `None` when a timer did.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<TxId>>")]
     pub tx: Option<TxId>,
     /// Where it came from, as `available:acc_…` or `hold:job_…`.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Slot>")]
     pub from: Slot,
     /// Where it went.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Slot>")]
     pub to: Slot,
     /// How much.
     pub amount: MoneyView,
     /// For what.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Purpose>")]
     pub purpose: Purpose,
 }

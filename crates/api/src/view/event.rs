@@ -6,12 +6,13 @@ use market::{
     codec::TxId,
     event::{BidEnd, LeasePhase, Purpose, Slot},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BillView, EndReasonView, MoneyView, TimeView, job::job_end, plan::source_text, text};
 
 /// A fact, with its place in the ledger's history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Number of the event; consecutive over the whole ledger.
     pub seq: u64,
@@ -21,6 +22,7 @@ pub struct EventView {
     pub time: TimeView,
     /// The transaction that caused it; `None` when a timer did.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<TxId>>")]
     pub tx: Option<TxId>,
     /// What happened; `kind` and its data lie beside `seq` in JSON.
     #[serde(flatten)]
@@ -40,57 +42,68 @@ impl From<&Event> for EventView {
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum EventKindView {
     /// One movement of the double-entry ledger.
     Posted {
         /// Where it came from.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<Slot>")]
         from: Slot,
         /// Where it went.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<Slot>")]
         to: Slot,
         /// How much.
         amount: MoneyView,
         /// For what.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<Purpose>")]
         purpose: Purpose,
     },
     /// An account was opened by its first deposit.
     AccountOpened {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         account: AccountId,
     },
     /// A key may now act for an account.
     KeyAuthorized {
         /// Which account.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         account: AccountId,
         /// Which key.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<PublicKey>")]
         key: PublicKey,
     },
     /// A key may no longer act.
     KeyRevoked {
         /// Which account.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         account: AccountId,
         /// Which key.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<PublicKey>")]
         key: PublicKey,
     },
     /// A redemption was asked for.
     RedemptionRequested {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<RedemptionId>")]
         redemption: RedemptionId,
         /// By whom.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         account: AccountId,
         /// From whom.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<PublicKey>")]
         treasurer: PublicKey,
         /// How much.
         amount: MoneyView,
@@ -99,9 +112,11 @@ pub enum EventKindView {
     RedemptionClosed {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<RedemptionId>")]
         redemption: RedemptionId,
         /// By whom it was asked for.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         account: AccountId,
         /// Whether it was paid out; otherwise the dollars returned.
         paid: bool,
@@ -110,45 +125,55 @@ pub enum EventKindView {
     ProviderOpened {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         provider: AccountId,
     },
     /// A machine was added.
     MachineAdded {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<MachineId>")]
         machine: MachineId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         provider: AccountId,
     },
     /// A machine's record changed: specification, keys or state.
     MachineChanged {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<MachineId>")]
         machine: MachineId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         provider: AccountId,
     },
     /// An offer stands.
     OfferPlaced {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<OfferId>")]
         offer: OfferId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         provider: AccountId,
         /// On which machine.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<MachineId>")]
         machine: MachineId,
     },
     /// An offer no longer stands.
     OfferClosed {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<OfferId>")]
         offer: OfferId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         provider: AccountId,
         /// Whether it expired by itself.
         expired: bool,
@@ -157,9 +182,11 @@ pub enum EventKindView {
     JobOpened {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<JobId>")]
         job: JobId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         tenant: AccountId,
         /// What is held.
         budget: MoneyView,
@@ -168,9 +195,11 @@ pub enum EventKindView {
     JobToppedUp {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<JobId>")]
         job: JobId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         tenant: AccountId,
         /// By how much.
         amount: MoneyView,
@@ -179,9 +208,11 @@ pub enum EventKindView {
     JobEnded {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<JobId>")]
         job: JobId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         tenant: AccountId,
         /// Why.
         reason: EndReasonView,
@@ -194,12 +225,15 @@ pub enum EventKindView {
     OrderOpened {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<OrderId>")]
         order: OrderId,
         /// Of which job.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<JobId>")]
         job: JobId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         tenant: AccountId,
         /// When bids are compared.
         closes_at: TimeView,
@@ -208,9 +242,11 @@ pub enum EventKindView {
     OrderClosed {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<OrderId>")]
         order: OrderId,
         /// Of which job.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<JobId>")]
         job: JobId,
         /// Whether it expired; otherwise its job was cancelled.
         expired: bool,
@@ -219,45 +255,57 @@ pub enum EventKindView {
     BidPlaced {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<BidId>")]
         bid: BidId,
         /// On which order.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<OrderId>")]
         order: OrderId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         provider: AccountId,
     },
     /// A bid is final without a lease.
     BidClosed {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<BidId>")]
         bid: BidId,
         /// On which order.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<OrderId>")]
         order: OrderId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         provider: AccountId,
         /// Why.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<BidEnd>")]
         why: BidEnd,
     },
     /// A lease was awarded.
     LeaseAwarded {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<LeaseId>")]
         lease: LeaseId,
         /// Of which job.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<JobId>")]
         job: JobId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         tenant: AccountId,
         /// By whom.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         provider: AccountId,
         /// Where.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<MachineId>")]
         machine: MachineId,
         /// From what.
         source: String,
@@ -266,12 +314,15 @@ pub enum EventKindView {
     LeaseReady {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<LeaseId>")]
         lease: LeaseId,
         /// Of which job.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<JobId>")]
         job: JobId,
         /// Where.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<MachineId>")]
         machine: MachineId,
         /// From when.
         at: TimeView,
@@ -280,33 +331,42 @@ pub enum EventKindView {
     LeaseChanged {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<LeaseId>")]
         lease: LeaseId,
         /// Of which job.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<JobId>")]
         job: JobId,
         /// Where.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<MachineId>")]
         machine: MachineId,
         /// To which state.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<LeasePhase>")]
         to: LeasePhase,
     },
     /// A lease is final.
     LeaseEnded {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<LeaseId>")]
         lease: LeaseId,
         /// Of which job.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<JobId>")]
         job: JobId,
         /// Whose.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         tenant: AccountId,
         /// By whom.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         provider: AccountId,
         /// Where.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<MachineId>")]
         machine: MachineId,
         /// Why.
         reason: EndReasonView,
@@ -317,9 +377,11 @@ pub enum EventKindView {
     LeasePaid {
         /// Which.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<LeaseId>")]
         lease: LeaseId,
         /// To whom.
         #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
         provider: AccountId,
         /// How much.
         amount: MoneyView,

@@ -5,24 +5,29 @@ use market::{
     JobState, LeaseId, MachineId, Name, OnBudget, OnPartition, Order, OrderId, PublicKey,
     Requirement, SlaClass, Tier, Verification,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{EndReasonView, KeeperView, MoneyView, PricesView, TimeView, text};
 
 /// A job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobView {
     /// Its id.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<JobId>")]
     pub id: JobId,
     /// Whose.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<AccountId>")]
     pub tenant: AccountId,
     /// The key that opened it.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<PublicKey>")]
     pub opened_by: PublicKey,
     /// The tenant's own name for it.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<Name>>")]
     pub name: Option<Name>,
     /// `batch`, `service`, `gang` or `array`.
     pub kind: String,
@@ -30,9 +35,11 @@ pub struct JobView {
     pub state: String,
     /// The order that waits in the book, while open.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<OrderId>>")]
     pub order: Option<OrderId>,
     /// The live lease, while running.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<LeaseId>>")]
     pub lease: Option<LeaseId>,
     /// How it ended, once it has.
     pub end: Option<JobEndView>,
@@ -40,6 +47,7 @@ pub struct JobView {
     pub needs: RequirementView,
     /// How firmly.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Tier>")]
     pub tier: Tier,
     /// Hard cap of what it may cost in all, top-ups included.
     pub budget: MoneyView,
@@ -77,18 +85,20 @@ pub struct JobView {
     pub image_size_bytes: u64,
     /// Salted digest of the manifest, in hexadecimal.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<market::Digest>")]
     pub manifest: market::Digest,
     /// Who hold the encrypted manifest. Their dial addresses are in `/api/v1/status` of each.
     pub keepers: Vec<KeeperView>,
     /// Machines that it shall not meet again.
     #[serde(with = "text::list")]
+    #[schemars(with = "Vec<text::Written<MachineId>>")]
     pub avoids: Vec<MachineId>,
     /// When it was opened.
     pub opened_at: TimeView,
 }
 
 /// How a job ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobEndView {
     /// The last lease's reason, or `no-match`, `cancelled`, `budget-reached`.
     pub reason: EndReasonView,
@@ -188,17 +198,19 @@ const fn verification_word(verification: Verification) -> &'static str {
 }
 
 /// Which machines will do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequirementView {
     /// `any`, `cpu` or `gpu`.
     pub device: String,
     /// GPU models that will do; empty is any.
     #[serde(with = "text::list")]
+    #[schemars(with = "Vec<text::Written<Name>>")]
     pub models: Vec<Name>,
     /// Least device memory.
     pub vram_min_bytes: u64,
     /// How attached; `None` is any.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<Interface>>")]
     pub interface: Option<Interface>,
     /// Whether all devices must share one fabric.
     pub one_fabric: bool,
@@ -212,34 +224,43 @@ pub struct RequirementView {
     pub disk_bytes: u64,
     /// Weakest isolation that will do.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Isolation>")]
     pub isolation: Isolation,
     /// Regions that will do; empty is any.
     #[serde(with = "text::list")]
+    #[schemars(with = "Vec<text::Written<Name>>")]
     pub regions: Vec<Name>,
     /// Facility certificates that are all needed.
     #[serde(with = "text::list")]
+    #[schemars(with = "Vec<text::Written<Name>>")]
     pub certificates: Vec<Name>,
     /// Least reliability, in hundredths of a percent.
     pub reliability_min_bps: Option<u16>,
     /// Least SLA class.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<SlaClass>")]
     pub sla: SlaClass,
     /// Region of the latency need.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<Name>>")]
     pub latency_region: Option<Name>,
     /// Longest latency to that region.
     pub latency_ms_max: Option<u64>,
     /// Providers that will do; empty is any.
     #[serde(with = "text::list")]
+    #[schemars(with = "Vec<text::Written<AccountId>>")]
     pub providers: Vec<AccountId>,
     /// Machines that will not do.
     #[serde(with = "text::list")]
+    #[schemars(with = "Vec<text::Written<MachineId>>")]
     pub exclude_machines: Vec<MachineId>,
     /// Failure domains that will not do.
     #[serde(with = "text::list")]
+    #[schemars(with = "Vec<text::Written<Name>>")]
     pub exclude_domains: Vec<Name>,
     /// `verified-only` or `allowed`.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Claims>")]
     pub claims: Claims,
 }
 
@@ -287,18 +308,21 @@ impl From<&Requirement> for RequirementView {
 }
 
 /// An order in the book.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderView {
     /// Its id.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<OrderId>")]
     pub id: OrderId,
     /// Its job.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<JobId>")]
     pub job: JobId,
     /// Which machines will do.
     pub needs: RequirementView,
     /// How firmly.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Tier>")]
     pub tier: Tier,
     /// Most it pays.
     pub price_cap: PricesView,
@@ -330,19 +354,23 @@ impl OrderView {
 }
 
 /// A live bid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BidView {
     /// Its id.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<BidId>")]
     pub id: BidId,
     /// Whose.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<AccountId>")]
     pub provider: AccountId,
     /// On which order.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<OrderId>")]
     pub order: OrderId,
     /// With which machine.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<MachineId>")]
     pub machine: MachineId,
     /// With which devices, by index.
     pub devices: Vec<u8>,

@@ -4,30 +4,37 @@ use market::{
     AccountId, Bill, EndReason, JobId, Lease, LeaseId, LeaseState, MachineId, OrderId, Run, Tier,
     Timestamp, event::LeasePhase,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{KeeperView, MoneyView, PricesView, TimeView, text};
 
 /// A lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseView {
     /// Its id: the fencing token of the workload.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<LeaseId>")]
     pub id: LeaseId,
     /// Its job.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<JobId>")]
     pub job: JobId,
     /// The order that it placed.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<OrderId>")]
     pub order: OrderId,
     /// Who pays.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<AccountId>")]
     pub tenant: AccountId,
     /// Who is paid.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<AccountId>")]
     pub provider: AccountId,
     /// Where.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<MachineId>")]
     pub machine: MachineId,
     /// The offer or bid that it was made from, as text.
     pub source: String,
@@ -41,6 +48,7 @@ pub struct LeaseView {
     pub disk_bytes: u64,
     /// How firmly.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Tier>")]
     pub tier: Tier,
     /// At what prices.
     pub prices: PricesView,
@@ -66,7 +74,7 @@ pub struct LeaseView {
 }
 
 /// A lease's state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum LeaseStateView {
     /// The machine prepares; free of charge.
@@ -176,7 +184,7 @@ impl From<&LeaseState> for LeaseStateView {
 }
 
 /// The clock of a workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunView {
     /// When it was ready first.
     pub ready_at: TimeView,
@@ -206,7 +214,7 @@ impl From<&Run> for RunView {
 }
 
 /// Why something ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndReasonView {
     /// The reason's stable word, for example `completed` or `provider-lost`.
     pub code: String,
@@ -258,7 +266,7 @@ impl From<EndReason> for EndReasonView {
 }
 
 /// The final amounts of a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BillView {
     /// Device time charged, per device.
     pub elapsed_ms: u64,
@@ -353,7 +361,7 @@ fn accrued(lease: &Lease) -> (u64, MoneyView, Option<Timestamp>) {
 }
 
 /// A lease with everything that its machine needs to serve it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkView {
     /// The lease.
     pub lease: LeaseView,
@@ -361,6 +369,7 @@ pub struct WorkView {
     pub keepers: Vec<KeeperView>,
     /// Salted digest that the manifest must have, in hexadecimal.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<market::Digest>")]
     pub manifest: market::Digest,
     /// When the machine pauses the workload if it cannot reach the ledger; `None` goes on.
     pub partition_pause_ms: Option<u64>,

@@ -7,6 +7,7 @@
 //! - durations are numbers whose name ends in `_ms`, sizes in `_bytes`, processor time in `_milli`
 //! - lists are `{"items": […], "next": cursor or null}`, see [`Page`]
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod account;
@@ -31,7 +32,8 @@ pub use status::{KeeperView, ParamsView, StatusView};
 pub use tx::{TxStatus, TxView};
 
 /// One page of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     /// The things, in the list's order.
     pub items: Vec<T>,

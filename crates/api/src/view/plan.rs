@@ -1,12 +1,13 @@
 //! What would happen to a job: who matches at what price, or why nobody does.
 
 use market::{AccountId, LeaseSource, MachineId, Name, OfferId, reject::Unmet};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MoneyView, text};
 
 /// The answer to a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExplanationView {
     /// How many standing offers there are.
     pub offers: u64,
@@ -21,22 +22,27 @@ pub struct ExplanationView {
 }
 
 /// An offer that matches.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CandidateView {
     /// The offer.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<OfferId>")]
     pub offer: OfferId,
     /// Whose.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<AccountId>")]
     pub provider: AccountId,
     /// The provider's name.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<Name>>")]
     pub provider_name: Option<Name>,
     /// On which machine.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<MachineId>")]
     pub machine: MachineId,
     /// Model of the machine's first device.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<Name>>")]
     pub model: Option<Name>,
     /// Price per device-hour.
     pub per_device_hour: MoneyView,
@@ -47,10 +53,11 @@ pub struct CandidateView {
 }
 
 /// One step of the match funnel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FunnelView {
     /// The requirement.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Unmet>")]
     pub unmet: Unmet,
     /// What it means, to read.
     pub text: String,
@@ -61,10 +68,11 @@ pub struct FunnelView {
 }
 
 /// A change that would match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RelaxationView {
     /// The requirement to give way.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Unmet>")]
     pub unmet: Unmet,
     /// The change, to read: `raise the price cap to $1.340000 per device-hour`.
     pub text: String,

@@ -4,21 +4,25 @@ use market::{
     AccountId, Device, DeviceClass, Interface, Isolation, Machine, MachineId, MachineState, Name,
     Offer, OfferId, Prices, Provider, ProviderState, PublicKey, SlaClass, Tier,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MoneyView, TimeView, text};
 
 /// A provider.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderView {
     /// Its account.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<AccountId>")]
     pub account: AccountId,
     /// The name shown to tenants.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Name>")]
     pub name: Name,
     /// `active`, `suspended` or `leaving`.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<ProviderState>")]
     pub state: ProviderState,
     /// Bond reserved by live leases.
     pub reserved: MoneyView,
@@ -42,20 +46,23 @@ impl From<&Provider> for ProviderView {
 }
 
 /// One leasable device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceView {
     /// Its index in the machine.
     pub index: u8,
     /// `cpu`, `nvidia`, `amd` or `intel`.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<DeviceClass>")]
     pub class: DeviceClass,
     /// Canonical model.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Name>")]
     pub model: Name,
     /// Device memory.
     pub vram_bytes: u64,
     /// `host`, `pcie` or `module`.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Interface>")]
     pub interface: Interface,
     /// Devices with the same number share a fast interconnect.
     pub fabric: u8,
@@ -75,22 +82,27 @@ impl DeviceView {
 }
 
 /// A machine, as its provider describes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineView {
     /// Its id.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<MachineId>")]
     pub id: MachineId,
     /// Whose.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<AccountId>")]
     pub provider: AccountId,
     /// Signs beats and reports.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<PublicKey>")]
     pub sign_key: PublicKey,
     /// The address that the data plane dials.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<PublicKey>")]
     pub endpoint_key: PublicKey,
     /// Receives job keys (X25519).
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<PublicKey>")]
     pub seal_key: PublicKey,
     /// `active`, `draining`, `down` or `retired`.
     pub state: String,
@@ -108,26 +120,33 @@ pub struct MachineView {
     pub down_bytes_per_s: Option<u64>,
     /// Strongest isolation that its runtime enforces.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Isolation>")]
     pub isolation: Isolation,
     /// Its runtime.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Name>")]
     pub runtime: Name,
     /// Region.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<Name>>")]
     pub region: Option<Name>,
     /// Facility.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<Name>>")]
     pub facility: Option<Name>,
     /// What fails together with it.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Name>")]
     pub failure_domain: Name,
     /// Where the endpoint key may be dialled.
     #[serde(with = "text::list")]
+    #[schemars(with = "Vec<text::Written<Name>>")]
     pub dial: Vec<Name>,
     /// Number of its next beat.
     pub next_beat: u64,
     /// Link of its last accepted beat, in hexadecimal: what the next batch continues.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<market::Digest>")]
     pub beat_link: market::Digest,
     /// Instant of its last beat.
     pub last_beat: Option<TimeView>,
@@ -172,7 +191,7 @@ impl From<&Machine> for MachineView {
 }
 
 /// Prices of a lease or offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PricesView {
     /// Per device-hour.
     pub per_device_hour: MoneyView,
@@ -195,19 +214,23 @@ impl From<&Prices> for PricesView {
 }
 
 /// A standing offer, with what matters of its machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OfferView {
     /// Its id.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<OfferId>")]
     pub id: OfferId,
     /// Whose.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<AccountId>")]
     pub provider: AccountId,
     /// The provider's name.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<Name>>")]
     pub provider_name: Option<Name>,
     /// On which machine.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<MachineId>")]
     pub machine: MachineId,
     /// The machine's state, see [`MachineView::state`].
     pub machine_state: String,
@@ -217,9 +240,11 @@ pub struct OfferView {
     pub devices_free: u32,
     /// Class of the first device.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<DeviceClass>")]
     pub class: DeviceClass,
     /// Model of the first device.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Name>")]
     pub model: Name,
     /// Memory of the first device.
     pub vram_bytes: u64,
@@ -231,12 +256,15 @@ pub struct OfferView {
     pub disk_bytes: u64,
     /// The machine's isolation.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Isolation>")]
     pub isolation: Isolation,
     /// The machine's region.
     #[serde(default, with = "text::option")]
+    #[schemars(with = "Option<text::Written<Name>>")]
     pub region: Option<Name>,
     /// How firmly.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<Tier>")]
     pub tier: Tier,
     /// At what prices.
     pub prices: PricesView,
@@ -248,6 +276,7 @@ pub struct OfferView {
     pub preempt_notice_ms: u64,
     /// Availability promised.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<SlaClass>")]
     pub sla: SlaClass,
     /// When it ends by itself.
     pub expires_at: TimeView,

@@ -1,8 +1,9 @@
 //! Money and instants in JSON.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use market::{Money, Rate, Timestamp};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// An amount of dollars, or a price per hour or GiB: `{"micros": "1320000", "display": "$1.320000"}`.
@@ -29,11 +30,40 @@ impl fmt::Display for MoneyView {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// An amount of dollars, or a price per hour or GiB.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Money")]
 struct MoneyJson {
+    /// Micro-dollars, exact, in decimal digits.
+    #[schemars(regex(pattern = r"^[0-9]{1,20}$"))]
     micros: String,
+    /// The same, to read.
     #[serde(default)]
     display: String,
+}
+
+impl JsonSchema for MoneyView {
+    fn schema_name() -> Cow<'static, str> {
+        MoneyJson::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        MoneyJson::json_schema(generator)
+    }
+}
+
+impl JsonSchema for TimeView {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time" })
+    }
 }
 
 impl Serialize for MoneyView {

@@ -1,15 +1,17 @@
 //! What a gateway says of itself and of its network.
 
 use market::{Keeper, NetworkName, Params, PublicKey, System};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MoneyView, TimeView, text};
 
 /// A gateway and its network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     /// The network's name: part of everything that is signed.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<NetworkName>")]
     pub network: NetworkName,
     /// The group key under which blocks are certified, in hexadecimal.
     pub group_key: String,
@@ -35,6 +37,7 @@ pub struct StatusView {
     pub keeper: Option<KeeperView>,
     /// Keys that may issue and redeem.
     #[serde(with = "text::list")]
+    #[schemars(with = "Vec<text::Written<PublicKey>>")]
     pub treasurers: Vec<PublicKey>,
     /// Dollars issued minus dollars redeemed.
     pub issued: MoneyView,
@@ -47,13 +50,15 @@ pub struct StatusView {
 }
 
 /// A keeper: who holds an encrypted manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeeperView {
     /// The address that the data plane dials.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<PublicKey>")]
     pub endpoint: PublicKey,
     /// Receives the job key (X25519).
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<PublicKey>")]
     pub seal: PublicKey,
     /// Where the endpoint may be dialled, as `ip:port`; known for this node's own keeper.
     #[serde(default)]
@@ -81,7 +86,7 @@ impl From<&Keeper> for KeeperView {
 }
 
 /// The tunables that clients need; all of them are in the system record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ParamsView {
     /// Smallest first deposit of an account.
     pub first_deposit_min: MoneyView,

@@ -2,6 +2,8 @@
 //!
 //! Use as `#[serde(with = "text")]`, and [`option`], [`list`] for those. In Rust the field keeps the ledger's type.
 
+use std::{borrow::Cow, marker::PhantomData};
+
 use market::{
     AccountId, BidId, Claims, DeviceClass, Digest, Interface, Isolation, JobId, LeaseId, MachineId,
     MachineState, Name, NetworkName, OfferId, OrderId, ProviderState, PublicKey, RedemptionId,
@@ -10,6 +12,7 @@ use market::{
     event::{BidEnd, LeasePhase, Purpose, Slot},
     reject::Unmet,
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serializer, de};
 
 /// A value with one text form.
@@ -18,6 +21,45 @@ pub trait Text: Sized {
     fn to_text(&self) -> String;
     /// Reads it back; `None` for anything else.
     fn from_text(text: &str) -> Option<Self>;
+    /// What the text looks like.
+    const FORM: Form;
+}
+
+/// What a value's text looks like, for those who have no Rust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Any text that matches this regular expression (ECMA 262).
+    Pattern(&'static str),
+    /// One of these words.
+    Words(&'static [&'static str]),
+}
+
+impl Form {
+    /// Returns the JSON schema of such a text.
+    pub fn schema(self) -> Schema {
+        match self {
+            Self::Pattern(pattern) => json_schema!({ "type": "string", "pattern": pattern }),
+            Self::Words(words) => json_schema!({ "type": "string", "enum": words }),
+        }
+    }
+}
+
+/// Stands in schemas for a value that is its text in JSON.
+#[derive(Debug)]
+pub struct Written<T>(PhantomData<T>);
+
+impl<T: Text> JsonSchema for Written<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        std::any::type_name::<T>().into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        T::FORM.schema()
+    }
 }
 
 /// Writes a value as its text.
@@ -90,8 +132,10 @@ pub mod list {
 }
 
 macro_rules! text_of {
-    ($($type:ty => $parse:expr),* $(,)?) => { $(
+    ($($type:ty, $pattern:literal => $parse:expr),* $(,)?) => { $(
         impl Text for $type {
+            const FORM: Form = Form::Pattern($pattern);
+
             fn to_text(&self) -> String {
                 self.to_string()
             }
@@ -104,19 +148,19 @@ macro_rules! text_of {
 }
 
 text_of! {
-    AccountId => |t: &str| t.parse().ok(),
-    MachineId => |t: &str| t.parse().ok(),
-    OfferId => |t: &str| t.parse().ok(),
-    JobId => |t: &str| t.parse().ok(),
-    OrderId => |t: &str| t.parse().ok(),
-    BidId => |t: &str| t.parse().ok(),
-    LeaseId => |t: &str| t.parse().ok(),
-    RedemptionId => |t: &str| t.parse().ok(),
-    PublicKey => Self::parse,
-    TxId => Self::parse,
-    Name => Self::parse,
-    NetworkName => Self::parse,
-    Digest => parse_digest,
+    AccountId, "^acc_[0-9a-z]{52}$" => |t: &str| t.parse().ok(),
+    MachineId, "^mch_[0-9a-z]{26}$" => |t: &str| t.parse().ok(),
+    OfferId, "^off_[0-9a-z]{26}$" => |t: &str| t.parse().ok(),
+    JobId, "^job_[0-9a-z]{26}$" => |t: &str| t.parse().ok(),
+    OrderId, "^ord_[0-9a-z]{26}$" => |t: &str| t.parse().ok(),
+    BidId, "^bid_[0-9a-z]{26}$" => |t: &str| t.parse().ok(),
+    LeaseId, "^lse_[0-9a-z]{26}$" => |t: &str| t.parse().ok(),
+    RedemptionId, "^red_[0-9a-z]{26}$" => |t: &str| t.parse().ok(),
+    PublicKey, "^key_[0-9a-z]{52}$" => Self::parse,
+    TxId, "^tx_[0-9a-z]{52}$" => Self::parse,
+    Name, "^[!-~]([ -~]{0,62}[!-~])?$" => Self::parse,
+    NetworkName, "^[a-z0-9-]{1,48}$" => Self::parse,
+    Digest, "^[0-9a-f]{64}$" => parse_digest,
 }
 
 /// Reads 64 lower-case hexadecimal digits.
@@ -152,6 +196,8 @@ pub fn to_hex(bytes: &[u8]) -> String {
 macro_rules! words {
     ($($type:ident { $($variant:ident = $word:literal),* $(,)? })*) => { $(
         impl Text for $type {
+            const FORM: Form = Form::Words(&[$( $word, )*]);
+
             fn to_text(&self) -> String {
                 match self { $( Self::$variant => $word, )* }.to_owned()
             }
@@ -201,6 +247,10 @@ pub const fn machine_state(state: &MachineState) -> &'static str {
 
 /// A place of dollars: its kind, and what it belongs to after a colon, as `available:acc_…`.
 impl Text for Slot {
+    const FORM: Form = Form::Pattern(
+        "^(outside|fees|insurance|(available|hold|redemption|bond|payable):[a-z]+_[0-9a-z]+)$",
+    );
+
     fn to_text(&self) -> String {
         match self {
             Self::Outside => "outside".to_owned(),

@@ -1,16 +1,18 @@
 //! What became of a transaction.
 
 use market::codec::TxId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{TimeView, text};
 use crate::problem::Problem;
 
 /// A transaction's receipt, or the word that it waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TxView {
     /// The transaction.
     #[serde(with = "text")]
+    #[schemars(with = "text::Written<TxId>")]
     pub id: TxId,
     /// Where it stands.
     pub status: TxStatus,
@@ -25,7 +27,7 @@ pub struct TxView {
 }
 
 /// Where a transaction stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TxStatus {
     /// Waits for inclusion.

@@ -137,6 +137,16 @@ impl Keeper {
         }
     }
 
+    /// Returns how many manifests wait for their jobs, and how many are stored.
+    pub(crate) async fn counts(&self) -> (usize, usize) {
+        let staged = self
+            .staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count();
+        (staged, self.shelf.lock().await.jobs().len())
+    }
+
     /// Stores a job's manifest, or stages it when the ledger does not have the job yet.
     pub(crate) async fn put(
         &self,

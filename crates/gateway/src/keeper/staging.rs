@@ -77,6 +77,11 @@ impl Staging {
             .collect()
     }
 
+    /// Returns how many wait.
+    pub(super) fn count(&self) -> usize {
+        self.waiting.values().map(Vec::len).sum()
+    }
+
     /// Returns the jobs that are waited for.
     pub(super) fn jobs(&self) -> Vec<JobId> {
         self.waiting.keys().copied().collect()

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Largest encoded job; the longest honest one, with every list full, has a few kilobytes.
-const SPEC_BYTES_MAX: usize = 32 * 1024;
+pub(super) const SPEC_BYTES_MAX: usize = 32 * 1024;
 /// Largest body: hexadecimal doubles the bytes, and the JSON around it is short.
 const BODY_BYTES_MAX: usize = 2 * SPEC_BYTES_MAX + 1_024;
 
@@ -152,5 +152,237 @@ fn words(market: &Market, change: &Relaxation, price: MoneyView) -> String {
         Unmet::Term => "change the longest duration".to_owned(),
         Unmet::Budget => "raise the budget".to_owned(),
         Unmet::Online | Unmet::Bond => format!("wait: {}", change.need),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, io::Write as _, time::Instant};
+
+    use market::*;
+
+    use super::*;
+    use crate::reads::{OfferWish, offers};
+
+    /// Providers, machines of each, and devices of each, every one with an offer of its own.
+    const CROWD: [u8; 3] = [100, 125, 8];
+
+    /// A market that is told things by its keys, without signatures.
+    struct Book {
+        market: Market,
+        nonces: BTreeMap<PublicKey, u64>,
+        block: Vec<SignedTx>,
+    }
+
+    fn key(kind: u8, n: u8, m: u8) -> PublicKey {
+        PublicKey::from_bytes(Digest::of(&[&[kind, n, m]]).0)
+    }
+
+    impl Book {
+        fn new() -> Self {
+            let genesis = Genesis {
+                network: NetworkName::parse("test").unwrap(),
+                time: Timestamp::from_unix_millis(1_790_000_000_000),
+                treasurers: vec![key(0, 0, 0)],
+                params: Params::default(),
+            };
+            Self {
+                market: Market::genesis(&genesis).unwrap(),
+                nonces: BTreeMap::new(),
+                block: Vec::new(),
+            }
+        }
+
+        fn says(&mut self, signer: PublicKey, call: Tx) -> u64 {
+            let nonce = self.nonces.entry(signer).or_default();
+            let body = TxBody {
+                signer,
+                nonce: *nonce,
+                expires_at: Timestamp::MAX,
+                call,
+            };
+            *nonce += 1;
+            let nonce = *nonce - 1;
+            self.block.push(SignedTx {
+                version: codec::TX_VERSION,
+                body,
+                signature: Signature([7; 64]),
+            });
+            nonce
+        }
+
+        fn close(&mut self) {
+            let ctx = BlockCtx {
+                height: self.market.height().next(),
+                time: self.market.time(),
+                seed: None,
+            };
+            let block = std::mem::take(&mut self.block);
+            let outcome = self.market.execute(&ctx, &block).unwrap();
+            self.market.forget_before(ctx.height.next());
+            for receipt in outcome.receipts {
+                receipt.result.unwrap();
+            }
+        }
+
+        fn provider(&mut self, n: u8) {
+            let owner = key(1, n, 0);
+            let issue = Tx::Issue {
+                to: AccountId::of(owner),
+                amount: Money::from_dollars(10_000),
+                reference: Digest([n; 32]),
+            };
+            self.says(key(0, 0, 0), issue);
+            let name = Name::parse("North").unwrap();
+            self.says(owner, Tx::OpenProvider { name });
+            let amount = Money::from_dollars(9_000);
+            self.says(owner, Tx::PostBond { amount });
+            for m in 0..CROWD[1] {
+                self.machine(owner, n, m);
+            }
+            self.close();
+        }
+
+        fn machine(&mut self, owner: PublicKey, n: u8, m: u8) {
+            let sign = key(2, n, m);
+            let keys = MachineKeys {
+                sign,
+                endpoint: sign,
+                seal: sign,
+            };
+            let nonce = self.says(owner, Tx::AddMachine { keys, spec: spec() });
+            let machine = MachineId::created_by(&owner, nonce);
+            let beat = BeatBatch {
+                machine,
+                first_seq: 0,
+                prev: Digest::default(),
+                beats: vec![Beat {
+                    at: self.market.time(),
+                    leases: vec![],
+                }],
+            };
+            self.says(sign, Tx::Beat(beat));
+            for device in 0..CROWD[2] {
+                let dollars = u64::from(device) + u64::from(n % 7) + 1;
+                self.says(owner, Tx::PlaceOffer(terms(machine, device, dollars)));
+            }
+        }
+    }
+
+    fn spec() -> MachineSpec {
+        let name = |text| Name::parse(text).unwrap();
+        let device = |_| Device {
+            class: DeviceClass::Nvidia,
+            model: name("h100"),
+            vram: ByteSize::from_gib(80),
+            interface: Interface::Module,
+            fabric: 0,
+            identity: Digest::default(),
+        };
+        MachineSpec {
+            devices: (0..CROWD[2]).map(device).collect(),
+            cpu: MilliCpu::from_milli(64_000),
+            memory: ByteSize::from_gib(512),
+            disk: ByteSize::from_gib(4_000),
+            down_bytes_per_s: None,
+            isolation: Isolation::Container,
+            runtime: name("embedded"),
+            region: Some(name("eu-west")),
+            facility: None,
+            failure_domain: name("rack-7"),
+            dial: vec![name("127.0.0.1:4001")],
+        }
+    }
+
+    fn terms(machine: MachineId, device: u8, dollars: u64) -> OfferTerms {
+        OfferTerms {
+            machine,
+            devices: vec![device],
+            tier: Tier::OnDemand,
+            prices: Prices {
+                per_device_hour: Rate::from_micros_per_hour(dollars * 1_000_000),
+                per_gib_hour: Rate::ZERO,
+                per_gib_out: PricePerGib::ZERO,
+            },
+            term_min: Millis::ZERO,
+            term_max: Millis::from_secs(86_400),
+            preempt_notice: Millis::ZERO,
+            sla: SlaClass::None,
+            expires_at: Timestamp::from_unix_millis(1_790_000_000_000 + 86_400_000),
+        }
+    }
+
+    fn job(model: &str) -> JobSpec {
+        let needs = Requirement {
+            device: DeviceNeed::Gpu {
+                models: vec![Name::parse(model).unwrap()],
+                vram_min: ByteSize::from_gib(40),
+                interface: None,
+                one_fabric: false,
+            },
+            count: 1,
+            cpu: None,
+            memory: None,
+            disk: ByteSize::from_mib(100),
+            isolation: Isolation::Container,
+            regions: vec![],
+            certificates: vec![],
+            reliability_min: None,
+            sla: SlaClass::None,
+            latency: None,
+            providers: vec![],
+            exclude_machines: vec![],
+            exclude_domains: vec![],
+            claims: Claims::Allowed,
+        };
+        JobSpec {
+            name: None,
+            kind: JobKind::Batch,
+            needs,
+            tier: Tier::OnDemand,
+            budget: Money::from_dollars(200),
+            price_cap: None,
+            duration_max: Millis::from_secs(3_600),
+            attempts_max: 1,
+            window: Millis::ZERO,
+            wait_max: Millis::from_secs(600),
+            on_budget: OnBudget::End,
+            on_partition: OnPartition::Keep,
+            verification: Verification::None,
+            storage_kept: ByteSize::ZERO,
+            egress_max: ByteSize::ZERO,
+            image_size: ByteSize::from_mib(1),
+            manifest: Digest::default(),
+            keepers: vec![],
+        }
+    }
+
+    #[test]
+    fn planning_over_a_hundred_thousand_offers_holds_the_ledger_for_less_than_a_second() {
+        let mut book = Book::new();
+        (0..CROWD[0]).for_each(|n| book.provider(n));
+        let tenant = AccountId::of(key(9, 0, 0));
+        let mut took = Vec::new();
+        for model in ["h100", "b200"] {
+            let begun = Instant::now();
+            let plan = explain(&book.market, &job(model), tenant);
+            took.push(begun.elapsed());
+            assert_eq!(plan.offers, 100_000);
+            assert_eq!(plan.matching, if model == "h100" { 100_000 } else { 0 });
+        }
+        let begun = Instant::now();
+        let mut query = crate::parse::Query::parse("limit=100")
+            .map_err(drop)
+            .unwrap();
+        let cut = query.cut().map_err(drop).unwrap();
+        let page = offers(&book.market, &OfferWish::default(), cut);
+        took.push(begun.elapsed());
+        assert_eq!(page.items.len(), 100);
+        writeln!(
+            std::io::stderr(),
+            "a plan that fits, one that does not, a page of offers: {took:?}"
+        )
+        .unwrap();
+        assert!(took.iter().all(|took| took.as_millis() < 1_000), "{took:?}");
     }
 }

@@ -33,11 +33,6 @@ pub(super) async fn readyz(State(app): State<App>) -> Answer<&'static str> {
     }
 }
 
-/// The node's metrics in Prometheus' text format.
-pub(super) async fn metrics(State(app): State<App>) -> Answer<String> {
-    Ok(app.node.metrics().await?)
-}
-
 /// A page for people, in plain text.
 pub(super) async fn page(State(app): State<App>) -> String {
     let status = view(&app);

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod curl;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod keeper;
@@ -10,5 +12,9 @@ mod keeper;
 mod ledger;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod replies;
 #[cfg(test)]
 mod world;
