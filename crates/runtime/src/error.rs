@@ -56,6 +56,15 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A device that it asks for cannot be given.
+    #[error("container {id} cannot get its devices")]
+    Devices {
+        /// The one asked for.
+        id: ContainerId,
+        /// Why not.
+        #[source]
+        source: crate::cdi::CdiError,
+    },
     /// The image could not be prepared.
     #[error("could not prepare image {image}")]
     Image {
@@ -117,6 +126,7 @@ impl Error {
             Self::NotFound { .. }
             | Self::SpecDiffers { .. }
             | Self::NotPrepared { .. }
+            | Self::Devices { .. }
             | Self::Io { .. } => Blame::Provider,
             Self::BadSpec { .. } => Blame::Tenant,
             Self::Image { source, .. } => source.blame(),

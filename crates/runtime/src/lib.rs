@@ -16,6 +16,7 @@
 //! `<exe> shim …`.
 
 mod capabilities;
+pub mod cdi;
 mod cgroup;
 mod error;
 mod fake;

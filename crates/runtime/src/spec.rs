@@ -21,6 +21,9 @@ pub struct ContainerSpec {
     pub workdir: Option<String>,
     /// The host name inside.
     pub hostname: Option<String>,
+    /// Devices it gets, by their names in the Container Device Interface: `vendor/class=name`.
+    #[serde(default)]
+    pub devices: Vec<String>,
     /// What it may use.
     pub limits: Limits,
 }
@@ -35,6 +38,7 @@ impl ContainerSpec {
             env: BTreeMap::new(),
             workdir: None,
             hostname: None,
+            devices: Vec::new(),
             limits,
         }
     }

@@ -13,6 +13,7 @@ use super::container::Container;
 use super::copy::copy_tree;
 use super::ids::RANGES;
 use super::{Kind, LocalRuntime};
+use crate::cdi::{CdiError, Devices, Edits};
 use crate::error::{Error, Result, io as io_error};
 use crate::files::{self, Durable};
 use crate::id::ContainerId;
@@ -54,8 +55,27 @@ impl LocalRuntime {
             .load(&spec.image)
             .map_err(failed)?
             .ok_or(Error::NotPrepared { image: spec.image })?;
-        let command = compose(spec, &image.config).map_err(bad)?;
-        self.lay_out(&container, spec, command, Some(&image)).await
+        let edits = self.edits(spec).map_err(|source| Error::Devices {
+            id: id.clone(),
+            source,
+        })?;
+        let command = compose(spec, &image.config, &edits).map_err(bad)?;
+        self.lay_out(&container, spec, command, edits, Some(&image))
+            .await
+    }
+
+    /// Looks up what the devices in `spec` need.
+    fn edits(&self, spec: &ContainerSpec) -> Result<Edits, CdiError> {
+        if spec.devices.is_empty() {
+            return Ok(Edits::default());
+        }
+        if !self.kind.isolates() {
+            return Err(CdiError::Bad {
+                what: "the process runtime".to_owned(),
+                problem: "it has no devices to give".to_owned(),
+            });
+        }
+        Devices::load(&self.cdi_dirs)?.edits(&spec.devices)
     }
 
     /// Makes the folder of `container`; without an image, with an empty tree.
@@ -64,6 +84,7 @@ impl LocalRuntime {
         container: &Container,
         spec: &ContainerSpec,
         command: Command,
+        edits: Edits,
         image: Option<&StoredImage>,
     ) -> Result<()> {
         let failed = || io_error("lay out the container in", container.dir());
@@ -97,6 +118,7 @@ impl LocalRuntime {
             },
             command,
             id_range,
+            edits,
         };
         let tree = image
             .filter(|_| job.root == Root::Flat)
@@ -172,7 +194,7 @@ fn check_spec(spec: &ContainerSpec) -> Result<(), String> {
 }
 
 /// Works out what runs, from the image and what the spec replaces.
-fn compose(spec: &ContainerSpec, image: &ImageConfig) -> Result<Command, String> {
+fn compose(spec: &ContainerSpec, image: &ImageConfig, edits: &Edits) -> Result<Command, String> {
     let mut words = spec
         .command
         .clone()
@@ -185,7 +207,7 @@ fn compose(spec: &ContainerSpec, image: &ImageConfig) -> Result<Command, String>
     if words.is_empty() {
         return Err("neither the image nor the spec says what to run".to_owned());
     }
-    let env = environment(spec, image);
+    let env = environment(spec, image, edits);
     let all = words.iter().chain(env.iter().flat_map(|(n, v)| [n, v]));
     if all.clone().any(|w| w.contains('\0')) {
         return Err("a word has a zero byte".to_owned());
@@ -207,18 +229,20 @@ fn compose(spec: &ContainerSpec, image: &ImageConfig) -> Result<Command, String>
         env,
         workdir: workdir.unwrap_or_else(|| "/".to_owned()),
         user: image.user.clone(),
+        devices: edits.nodes.clone(),
     })
 }
 
 /// What a program should size itself by, then the image's, then the spec's: later ones win. The machine may
 /// have many more cores than the quota; programs that count those would be throttled to a crawl.
-fn environment(spec: &ContainerSpec, image: &ImageConfig) -> Vec<(String, String)> {
+fn environment(spec: &ContainerSpec, image: &ImageConfig, edits: &Edits) -> Vec<(String, String)> {
     let cpus = spec.limits.cpus().to_string();
     let mut env = BTreeMap::new();
     for name in ["OMP_NUM_THREADS", "GOMAXPROCS", "RAYON_NUM_THREADS"] {
         env.insert(name.to_owned(), cpus.clone());
     }
     env.extend(image.env.iter().cloned());
+    env.extend(edits.env.iter().cloned());
     env.extend(spec.env.iter().map(|(n, v)| (n.clone(), v.clone())));
     env.insert("TRADEWIND_CPUS".to_owned(), cpus);
     env.insert(

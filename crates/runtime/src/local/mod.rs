@@ -37,6 +37,7 @@ use self::container::Container;
 use self::ids::IdRanges;
 use crate::Runtime;
 use crate::capabilities::Capabilities;
+use crate::cdi::USUAL_DIRS;
 use crate::cgroup::Cgroup;
 use crate::error::{Blame, Error, Result, io as io_error};
 use crate::files;
@@ -83,6 +84,8 @@ pub struct LocalConfig {
     pub registries: Registries,
     /// How containers get their images.
     pub layers: LayerUse,
+    /// Where devices are described; what lies in a later folder wins.
+    pub cdi_dirs: Vec<PathBuf>,
 }
 
 /// How containers get their images.
@@ -105,6 +108,7 @@ impl LocalConfig {
             image_limits: ImageLimits::default(),
             image_bytes: None,
             layers: LayerUse::StackIfPossible,
+            cdi_dirs: USUAL_DIRS.map(PathBuf::from).to_vec(),
         }
     }
 }
@@ -118,6 +122,7 @@ pub struct LocalRuntime {
     store: Store,
     /// Why layers cannot be stacked here, where they cannot.
     flat_because: Option<String>,
+    cdi_dirs: Vec<PathBuf>,
     ids: Option<IdRanges>,
     cgroup_parent: String,
     /// One lock for each container that somebody is changing.
@@ -178,6 +183,7 @@ impl LocalRuntime {
             image_bytes,
             registries,
             layers,
+            cdi_dirs,
         } = config;
         let failed = || io_error("open the runtime's folder", &root);
         // Closed to all others: what lies here are tenants' files and programs.
@@ -221,15 +227,14 @@ impl LocalRuntime {
         } else {
             None
         };
-        let name = Digest::of(root.as_os_str().as_encoded_bytes()).hex();
         let runtime = Self {
             kind,
             shim,
             store,
             flat_because,
+            cdi_dirs,
             ids,
-            // One for each runtime on the machine, named for its folder.
-            cgroup_parent: format!("/tradewind-{}", name.get(..12).unwrap_or(&name)),
+            cgroup_parent: cgroup_parent(&root),
             changing: Mutex::default(),
             starting: RwLock::default(),
             capabilities: OnceCell::new(),
@@ -436,6 +441,12 @@ async fn kill_lost(container: Container) -> Result<()> {
     tokio::task::spawn_blocking(move || container.kill_lost())
         .await
         .expect("killing a lost container does not panic")
+}
+
+/// One for each runtime on the machine, named for its folder.
+fn cgroup_parent(root: &Path) -> String {
+    let name = Digest::of(root.as_os_str().as_encoded_bytes()).hex();
+    format!("/tradewind-{}", name.get(..12).unwrap_or(&name))
 }
 
 /// Keeps a second runtime out of the folder for as long as the file is open. Shims do not inherit it.

@@ -11,6 +11,7 @@ use super::ids::PROBE_BASE;
 use super::{Kind, LocalRuntime};
 use crate::Runtime as _;
 use crate::capabilities::{Capabilities, CgroupMode, Check, Isolation, LimitsEnforced};
+use crate::cdi::Edits;
 use crate::cgroup;
 use crate::error::{Error, Result, io as io_error};
 use crate::files;
@@ -163,8 +164,10 @@ impl LocalRuntime {
             env: Vec::new(),
             workdir: "/".to_owned(),
             user: None,
+            devices: Vec::new(),
         };
-        self.lay_out(container, &spec, command, None).await?;
+        self.lay_out(container, &spec, command, Edits::default(), None)
+            .await?;
         if self.kind.isolates() {
             make_denied_device(&container.dir().join(ROOTFS))
                 .map_err(io_error("make a device node in", container.dir()))?;

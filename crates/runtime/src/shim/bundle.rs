@@ -12,10 +12,10 @@ use libcontainer::oci_spec::runtime::{
     MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
 };
 
-use super::Failure;
 use super::job::{IdRange, Job};
 use super::root::{Namespaces, Stage};
 use super::seccomp::{self, MaskIn};
+use super::{Failure, devices};
 use crate::spec::Limits;
 
 /// CPU time is dealt out in periods of this length, the kernel's own default.
@@ -104,7 +104,11 @@ impl Bundle {
         let bundle = stage
             .folder("bundle")
             .map_err(|e| Failure::of("bundle", e))?;
-        let first = first(&stage).map_err(|e| Failure::of("first process", e))?;
+        let mut first = first(&stage).map_err(|e| Failure::of("first process", e))?;
+        let shown = devices::show(&stage, &job.edits, range);
+        first
+            .mounts
+            .extend(shown.map_err(|e| Failure::of("devices", e))?);
         let spec = Description {
             job,
             cgroup,
@@ -149,7 +153,7 @@ impl Description<'_> {
             .uid_mappings(vec![mapping(self.range)?])
             .gid_mappings(vec![mapping(self.range)?])
             .cgroups_path(self.cgroup)
-            .resources(resources(self.job.spec.limits)?)
+            .resources(resources(self.job)?)
             .seccomp(seccomp::profile(self.first.mask)?)
             .masked_paths(MASKED.map(str::to_owned).to_vec())
             .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
@@ -157,8 +161,11 @@ impl Description<'_> {
         let mut all_mounts = mounts(self.job.spec.limits)?;
         all_mounts.extend(self.first.mounts);
         let hostname = self.job.spec.hostname.clone();
-        SpecBuilder::default()
-            .version("1.0.2")
+        let mut spec = SpecBuilder::default();
+        if !self.job.edits.hooks.is_empty() {
+            spec = spec.hooks(devices::hooks(&self.job.edits)?);
+        }
+        spec.version("1.0.2")
             .root(
                 RootBuilder::default()
                     .path(&self.rootfs)
@@ -215,7 +222,10 @@ pub(super) fn capabilities() -> Result<LinuxCapabilities, OciSpecError> {
         .build()
 }
 
-fn resources(limits: Limits) -> Result<LinuxResources, OciSpecError> {
+fn resources(job: &Job) -> Result<LinuxResources, OciSpecError> {
+    let limits = job.spec.limits;
+    let mut rules = device_rules()?;
+    rules.extend(devices::rules(&job.edits)?);
     let quota = i64::from(limits.cpu_milli) * i64::try_from(CPU_PERIOD_US / 1000).unwrap_or(100);
     let memory = i64::try_from(limits.memory_bytes).unwrap_or(i64::MAX);
     let mut bytes = LinuxMemoryBuilder::default().limit(memory);
@@ -236,7 +246,7 @@ fn resources(limits: Limits) -> Result<LinuxResources, OciSpecError> {
                 .limit(i64::from(limits.pids))
                 .build()?,
         )
-        .devices(device_rules()?)
+        .devices(rules)
         .build()
 }
 

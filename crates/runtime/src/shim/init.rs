@@ -82,6 +82,11 @@ pub(super) fn run(command: &Command, ids: Ids, report: OwnedFd) -> i32 {
             return 0;
         }
     };
+    // Looked at from inside, before anything is said to run: nobody pays for a device that is not there.
+    if let Err(reason) = super::devices::check(&command.devices) {
+        report.send(&Report::Broken { reason });
+        return 1;
+    }
     // Blocked before the command exists, so that none is lost.
     let signals = SigSet::all();
     let blocked = signals.thread_block();

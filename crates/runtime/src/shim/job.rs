@@ -22,6 +22,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
+use crate::cdi::{Edits, Node};
 use crate::id::ContainerId;
 use crate::spec::ContainerSpec;
 
@@ -46,6 +47,9 @@ pub(crate) struct Job {
     pub(crate) root: Root,
     pub(crate) command: Command,
     pub(crate) id_range: Option<IdRange>,
+    /// What its devices need.
+    #[serde(default)]
+    pub(crate) edits: Edits,
 }
 
 /// How it is to be held.
@@ -87,6 +91,9 @@ pub(crate) struct Command {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) workdir: String,
     pub(crate) user: Option<String>,
+    /// Devices that must be there, and open, before the command runs.
+    #[serde(default)]
+    pub(crate) devices: Vec<Node>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

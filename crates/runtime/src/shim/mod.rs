@@ -5,11 +5,12 @@
 //! writes into bounded files, obeys the control pipe, and writes down how it ended. It reads nothing from the
 //! agent and tells it nothing that is not on disk as well, so an agent may die and come back at any time.
 //!
-//! Map: `job` is the folder; `bundle` describes a container as OCI runtimes want it; `embedded`, `runc` and `process`
+//! Map: `job` is the folder; `bundle` describes a container as OCI runtimes want it, `devices` what it gets of the host's; `embedded`, `runc` and `process`
 //! make the three kinds of container, the first two from the same bundle; `init` is the first
 //! process inside; `supervise` is the loop until the end; `self_test` is tried from inside at start-up.
 
 mod bundle;
+mod devices;
 mod embedded;
 mod init;
 pub(crate) mod job;

@@ -7,6 +7,7 @@
 
 mod archive;
 mod budget;
+mod devices;
 mod faults;
 mod images;
 mod pull;

@@ -144,7 +144,7 @@ impl World {
         Self::with(name, dir, root, runtime).await
     }
 
-    async fn with(
+    pub(crate) async fn with(
         name: &'static str,
         dir: TempDir,
         root: PathBuf,
