@@ -157,7 +157,7 @@ fn words(market: &Market, change: &Relaxation, price: MoneyView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, io::Write as _, time::Instant};
+    use std::{collections::BTreeMap, io::Write as _, time::Duration};
 
     use market::*;
 
@@ -357,26 +357,33 @@ mod tests {
         }
     }
 
+    /// Returns how long this thread has run on a processor: what else the machine does is no matter.
+    fn ran() -> Duration {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        let nanos = text.split(' ').next().unwrap().parse().unwrap();
+        Duration::from_nanos(nanos)
+    }
+
     #[test]
-    fn planning_over_a_hundred_thousand_offers_holds_the_ledger_for_less_than_a_second() {
+    fn planning_over_a_hundred_thousand_offers_takes_less_than_a_second_of_processor_time() {
         let mut book = Book::new();
         (0..CROWD[0]).for_each(|n| book.provider(n));
         let tenant = AccountId::of(key(9, 0, 0));
         let mut took = Vec::new();
         for model in ["h100", "b200"] {
-            let begun = Instant::now();
+            let begun = ran();
             let plan = explain(&book.market, &job(model), tenant);
-            took.push(begun.elapsed());
+            took.push(ran() - begun);
             assert_eq!(plan.offers, 100_000);
             assert_eq!(plan.matching, if model == "h100" { 100_000 } else { 0 });
         }
-        let begun = Instant::now();
+        let begun = ran();
         let mut query = crate::parse::Query::parse("limit=100")
             .map_err(drop)
             .unwrap();
         let cut = query.cut().map_err(drop).unwrap();
         let page = offers(&book.market, &OfferWish::default(), cut);
-        took.push(begun.elapsed());
+        took.push(ran() - begun);
         assert_eq!(page.items.len(), 100);
         writeln!(
             std::io::stderr(),
