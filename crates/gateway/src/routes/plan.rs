@@ -373,7 +373,7 @@ mod tests {
         for model in ["h100", "b200"] {
             let begun = ran();
             let plan = explain(&book.market, &job(model), tenant);
-            took.push(ran() - begun);
+            took.push(ran().saturating_sub(begun));
             assert_eq!(plan.offers, 100_000);
             assert_eq!(plan.matching, if model == "h100" { 100_000 } else { 0 });
         }
@@ -383,7 +383,7 @@ mod tests {
             .unwrap();
         let cut = query.cut().map_err(drop).unwrap();
         let page = offers(&book.market, &OfferWish::default(), cut);
-        took.push(ran() - begun);
+        took.push(ran().saturating_sub(begun));
         assert_eq!(page.items.len(), 100);
         writeln!(
             std::io::stderr(),
