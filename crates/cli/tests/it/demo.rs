@@ -144,6 +144,11 @@ fn job_file_is_planned_and_run(world: &World, isolation: &[String]) {
         dear.stderr
     );
 
+    job_file_is_run_with_its_secret(world, file);
+    std::fs::remove_file(file).unwrap();
+}
+
+fn job_file_is_run_with_its_secret(world: &World, file: &str) {
     assert!(
         world
             .run(&["run", "-f", file])
@@ -176,7 +181,6 @@ fn job_file_is_planned_and_run(world: &World, isolation: &[String]) {
     assert!(wrong.stderr.ends_with(want), "{}", wrong.stderr);
     let schema = http_get(world.port, "/api/v1/schema/job");
     assert_eq!(schema, api::jobfile::schema());
-    std::fs::remove_file(file).unwrap();
 }
 
 fn demo_runs_a_paid_job_with_a_proof(world: &World) {
