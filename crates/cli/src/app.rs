@@ -34,10 +34,13 @@ pub(crate) struct App {
 const GROUPS: &[(&str, &[&str])] = &[
     ("RUN", &["run", "plan", "ps", "logs", "stop"]),
     ("MARKET", &["offers", "gpus"]),
-    ("THINGS", &["job", "lease", "account"]),
+    ("THINGS", &["job", "lease", "account", "key"]),
     ("LEND", &["provider"]),
     ("OPERATE", &["up", "down", "node", "doctor"]),
-    ("HELP", &["help", "version"]),
+    (
+        "SETUP",
+        &["context", "config", "completion", "man", "help", "version"],
+    ),
 ];
 
 /// Runs the command that `words` spell.

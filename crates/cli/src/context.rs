@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Failure, Result, io_failure};
 use crate::files;
 use crate::output::{ColorChoice, Format, Output, Settings, Surroundings};
+use crate::shape::Shape;
 use crate::wallet::Wallet;
 
 /// The folder that holds everything: keys, contexts, data and logs of what `up` starts.
@@ -22,7 +23,7 @@ pub(crate) const TRADEWIND_CONTEXT: &str = "TRADEWIND_CONTEXT";
 pub(crate) const TRADEWIND_ENDPOINT: &str = "TRADEWIND_ENDPOINT";
 /// The file of the key that signs.
 pub(crate) const TRADEWIND_KEY_FILE: &str = "TRADEWIND_KEY_FILE";
-/// The output format: `table`, `wide`, `json`, `jsonl` or `name`.
+/// The output format: `table`, `wide`, `json`, `jsonl`, `yaml`, `csv` or `name`.
 pub(crate) const TRADEWIND_OUTPUT: &str = "TRADEWIND_OUTPUT";
 /// Set to anything but `0`: no lines of progress.
 pub(crate) const TRADEWIND_NO_PROGRESS: &str = "TRADEWIND_NO_PROGRESS";
@@ -43,7 +44,7 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     (TRADEWIND_KEY_FILE, "the file of the key that signs"),
     (
         TRADEWIND_OUTPUT,
-        "the output format: table, wide, json, jsonl or name",
+        "the output format: table, wide, json, jsonl, yaml, csv or name",
     ),
     (
         TRADEWIND_NO_PROGRESS,
@@ -70,7 +71,7 @@ pub(crate) struct Global {
         value_enum,
         value_name = "FORMAT",
         hide_possible_values = true,
-        long_help = "What standard output gets: table, wide, json, jsonl or name"
+        long_help = "What standard output gets: table, wide, json, jsonl, yaml, csv or name"
     )]
     pub(crate) output: Option<Format>,
     /// Only ids, and no talk but errors
@@ -79,6 +80,27 @@ pub(crate) struct Global {
     /// No header line above tables
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) no_headers: bool,
+    /// Columns to show, or keys of JSON, as job,state
+    #[arg(
+        long,
+        global = true,
+        value_name = "FIELD",
+        value_delimiter = ',',
+        hide_short_help = true
+    )]
+    pub(crate) fields: Vec<String>,
+    /// Column or key to sort by; with a dash before it the largest first, as --sort=-cost
+    #[arg(
+        long,
+        global = true,
+        value_name = "FIELD",
+        allow_hyphen_values = true,
+        hide_short_help = true
+    )]
+    pub(crate) sort: Option<String>,
+    /// Most rows of a list
+    #[arg(long, global = true, value_name = "N", hide_short_help = true)]
+    pub(crate) limit: Option<usize>,
     /// When to colour: auto, always or never
     #[arg(
         long,
@@ -132,6 +154,18 @@ pub(crate) struct Context {
     stored: Option<Stored>,
     endpoint: Option<String>,
     key_file: Option<PathBuf>,
+    settings: Vec<Setting>,
+}
+
+/// A setting, as `config show` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Setting {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// What counts; `None` where nothing does.
+    pub(crate) value: Option<String>,
+    /// A flag, a variable, a file, or built in.
+    pub(crate) origin: String,
 }
 
 /// Reads only what printing needs, so that even a wrong home folder gets a proper error.
@@ -144,13 +178,18 @@ pub(crate) fn output(global: &Global) -> Result<Output> {
                 "usage",
                 format!("{TRADEWIND_OUTPUT} is {word:?}, which is no format"),
             )
-            .hint("use table, wide, json, jsonl or name")
+            .hint("use table, wide, json, jsonl, yaml, csv or name")
         })?,
     };
     Ok(Output::new(Settings {
         format,
         quiet: global.quiet,
         no_headers: global.no_headers,
+        shape: Shape {
+            fields: global.fields.clone(),
+            sort: global.sort.clone(),
+            limit: global.limit,
+        },
         color: global.color,
         no_progress: global.no_progress || is_on(TRADEWIND_NO_PROGRESS),
         around: surroundings(),
@@ -174,6 +213,7 @@ impl Context {
     pub(crate) fn find(global: &Global, output: Output) -> Result<Self> {
         let home = home()?;
         let named = global.context.clone().or_else(|| text(TRADEWIND_CONTEXT));
+        let named = named.or_else(|| current(&home));
         let name = named.unwrap_or_else(|| LOCAL.to_owned());
         let stored = read_stored(&stored_path(&home, &name)?)?;
         Ok(Self {
@@ -181,10 +221,21 @@ impl Context {
             log_filter: text(TRADEWIND_LOG),
             endpoint: global.endpoint.clone().or_else(|| text(TRADEWIND_ENDPOINT)),
             key_file: global.key_file.clone().or_else(|| path(TRADEWIND_KEY_FILE)),
+            settings: settings(global, &home, &name, stored.as_ref()),
             home,
             name,
             stored,
         })
+    }
+
+    /// Returns every setting with its origin.
+    pub(crate) fn settings(&self) -> Vec<Setting> {
+        self.settings.clone()
+    }
+
+    /// Returns the node's address that a flag or the environment names.
+    pub(crate) fn given_endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
     }
 
     /// Returns the context's name.
@@ -259,11 +310,7 @@ impl Context {
 
     /// Stores the context under its name, for later commands.
     pub(crate) fn store(&mut self, stored: Stored) -> Result<()> {
-        let path = stored_path(&self.home, &self.name)?;
-        let text = serde_json::to_vec_pretty(&stored)
-            .map_err(|error| Failure::new("bug", "could not write the context").causes(&error))?;
-        files::create_private_folder(&self.home.join("contexts"))?;
-        files::write_private(&path, &text)?;
+        store(&self.home, &self.name, &stored)?;
         self.stored = Some(stored);
         Ok(())
     }
@@ -271,6 +318,160 @@ impl Context {
     /// Returns the folder of demo and provider keys.
     pub(crate) fn keys(&self) -> PathBuf {
         self.home.join("keys")
+    }
+}
+
+/// The file that names the context in use.
+const CURRENT: &str = "current";
+/// Contexts listed: more are no list that anybody reads.
+const CONTEXTS_MAX: usize = 500;
+
+/// Stores a context under a name.
+pub(crate) fn store(home: &Path, name: &str, stored: &Stored) -> Result<()> {
+    let path = stored_path(home, name)?;
+    let text = serde_json::to_vec_pretty(stored)
+        .map_err(|error| Failure::new("bug", "could not write the context").causes(&error))?;
+    files::create_private_folder(&home.join("contexts"))?;
+    files::write_private(&path, &text)
+}
+
+/// Tells whether there is a context of this name.
+pub(crate) fn exists(home: &Path, name: &str) -> Result<bool> {
+    Ok(stored_path(home, name)?.exists())
+}
+
+/// Returns all contexts, by name.
+pub(crate) fn list(home: &Path) -> Result<Vec<(String, Stored)>> {
+    let folder = home.join("contexts");
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_failure("read", &folder)(error)),
+    };
+    let mut all = Vec::new();
+    for entry in entries.flatten().take(CONTEXTS_MAX) {
+        let path = entry.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let json = path.extension().is_some_and(|end| end == "json");
+        if let (Some(name), true) = (stem, json)
+            && let Some(stored) = read_stored(&path)?
+        {
+            all.push((name.to_owned(), stored));
+        }
+    }
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(all)
+}
+
+/// Uses a context from now on.
+pub(crate) fn set_current(home: &Path, name: &str) -> Result<()> {
+    files::write_private(&home.join("contexts").join(CURRENT), name.as_bytes())
+}
+
+/// Returns the context that was chosen for all commands, if one was.
+fn current(home: &Path) -> Option<String> {
+    let text = fs::read_to_string(home.join("contexts").join(CURRENT)).ok()?;
+    let name = text.trim();
+    stored_path(home, name).is_ok().then(|| name.to_owned())
+}
+
+/// Forgets a context; where it was in use, the local one is from now on.
+pub(crate) fn remove(home: &Path, name: &str) -> Result<()> {
+    let path = stored_path(home, name)?;
+    if current(home).is_some_and(|current| current == name) {
+        let path = home.join("contexts").join(CURRENT);
+        fs::remove_file(&path).map_err(io_failure("remove", &path))?;
+    }
+    fs::remove_file(&path).map_err(io_failure("remove", &path))
+}
+
+/// Returns every setting with its origin: the first place that says something counts.
+fn settings(global: &Global, home: &Path, name: &str, stored: Option<&Stored>) -> Vec<Setting> {
+    let mut all = places(global, home, name, stored);
+    let word = |format: Format| {
+        clap::ValueEnum::to_possible_value(&format).map(|v| v.get_name().to_owned())
+    };
+    let on = |set: bool| set.then(|| "yes".to_owned());
+    all.extend([
+        setting(
+            "output",
+            &[
+                (global.output.and_then(word), "--output"),
+                (text(TRADEWIND_OUTPUT), TRADEWIND_OUTPUT),
+                (word(Format::default()), BUILT_IN),
+            ],
+        ),
+        setting(
+            "no-progress",
+            &[
+                (on(global.no_progress), "--no-progress"),
+                (on(is_on(TRADEWIND_NO_PROGRESS)), TRADEWIND_NO_PROGRESS),
+                (Some("no".to_owned()), BUILT_IN),
+            ],
+        ),
+        setting("log", &[(text(TRADEWIND_LOG), TRADEWIND_LOG)]),
+    ]);
+    all
+}
+
+/// Origin of what nothing else says.
+const BUILT_IN: &str = "built in";
+
+/// Returns the settings that say where things are.
+fn places(global: &Global, home: &Path, name: &str, stored: Option<&Stored>) -> Vec<Setting> {
+    let folder = home.join("contexts");
+    let file = folder.join(format!("{name}.json")).display().to_string();
+    let chosen = folder.join(CURRENT).display().to_string();
+    let shown = |path: &Path| Some(path.display().to_string());
+    let flag = global.key_file.as_deref().and_then(shown);
+    let variable = path(TRADEWIND_KEY_FILE).as_deref().and_then(shown);
+    vec![
+        setting(
+            "home",
+            &[
+                (text(TRADEWIND_HOME).and(shown(home)), TRADEWIND_HOME),
+                (text("XDG_DATA_HOME").and(shown(home)), "XDG_DATA_HOME"),
+                (shown(home), BUILT_IN),
+            ],
+        ),
+        setting(
+            "context",
+            &[
+                (global.context.clone(), "--context"),
+                (text(TRADEWIND_CONTEXT), TRADEWIND_CONTEXT),
+                (current(home), &chosen),
+                (Some(LOCAL.to_owned()), BUILT_IN),
+            ],
+        ),
+        setting("network", &[(stored.map(|s| s.network.clone()), &file)]),
+        setting(
+            "endpoint",
+            &[
+                (global.endpoint.clone(), "--endpoint"),
+                (text(TRADEWIND_ENDPOINT), TRADEWIND_ENDPOINT),
+                (stored.map(|s| s.endpoint.clone()), &file),
+            ],
+        ),
+        setting(
+            "key-file",
+            &[
+                (flag, "--key-file"),
+                (variable, TRADEWIND_KEY_FILE),
+                (stored.and_then(|s| shown(&s.key_file)), &file),
+            ],
+        ),
+    ]
+}
+
+fn setting(name: &'static str, places: &[(Option<String>, &str)]) -> Setting {
+    let first = places.iter().find(|(value, _)| value.is_some());
+    let (value, origin) = first.map_or((None, "not set"), |(value, origin)| {
+        (value.clone(), *origin)
+    });
+    Setting {
+        name,
+        value,
+        origin: origin.to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! # Map
 //! - [`app`]: the command tree; `commands/`: one file a command, each with its arguments, whose docs are the help
 //! - [`context`]: where things are; the only place that reads the environment
-//! - [`output`], [`table`], [`progress`]: the only way to the terminal
+//! - [`output`], [`table`], [`shape`], [`progress`]: the only way to the terminal
 //! - [`error`]: what went wrong; the only place with exit codes and hints
 //! - [`labels`]: what jobs are called here
 //! - [`wallet`], [`files`], [`service`]: keys, private files, detached processes
@@ -22,6 +22,7 @@ mod progress;
 mod proof;
 mod service;
 mod session;
+mod shape;
 mod table;
 mod tail;
 mod wallet;

@@ -7,8 +7,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::{Failure, Result};
+use crate::shape::{self, Shape};
 use crate::table::{Table, push_line};
 
 /// Widest table among talk: a terminal's width may not be known there.
@@ -26,6 +28,10 @@ pub(crate) enum Format {
     Json,
     /// One JSON object a line.
     Jsonl,
+    /// The API's view as YAML.
+    Yaml,
+    /// All columns, with commas.
+    Csv,
     /// Only ids.
     Name,
 }
@@ -96,6 +102,7 @@ pub(crate) struct Output {
     format: Format,
     quiet: bool,
     headers: bool,
+    shape: Shape,
     color_out: bool,
     color_err: bool,
     live: bool,
@@ -106,7 +113,7 @@ pub(crate) struct Output {
 }
 
 /// How to print, as flags and environment say.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     /// What standard output gets.
     pub(crate) format: Format,
@@ -114,6 +121,8 @@ pub(crate) struct Settings {
     pub(crate) quiet: bool,
     /// No header line.
     pub(crate) no_headers: bool,
+    /// What is shown of a list.
+    pub(crate) shape: Shape,
     /// When to colour.
     pub(crate) color: ColorChoice,
     /// No lines of progress.
@@ -138,6 +147,7 @@ impl Output {
             format: settings.format,
             quiet: settings.quiet,
             headers: !settings.no_headers,
+            shape: settings.shape,
             color_out: colored(out_tty),
             color_err: colored(err_tty),
             live: err_tty && !around.dumb && !settings.no_progress,
@@ -153,9 +163,19 @@ impl Output {
         self.format
     }
 
-    /// Tells whether standard output gets JSON.
+    /// Tells whether standard output gets views for programs: JSON, or YAML.
     pub(crate) fn is_json(&self) -> bool {
-        matches!(self.format, Format::Json | Format::Jsonl)
+        matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml)
+    }
+
+    /// Returns the most rows that a list shown here has, where that was said.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        self.shape.limit
+    }
+
+    /// Tells whether a list is sorted here.
+    pub(crate) fn sorts(&self) -> bool {
+        self.shape.order().is_some()
     }
 
     /// Tells whether talk is wanted.
@@ -248,13 +268,11 @@ impl Output {
         self.error_bytes(format!("{word} {text}\n").as_bytes());
     }
 
-    /// Writes one thing: as a JSON object, as its name, or as `lines`.
+    /// Writes one thing: as a JSON object, as YAML, as its name, or as `lines`.
     pub(crate) fn thing<T: Serialize>(&self, view: &T, name: &str, lines: &str) -> Result<()> {
         match self.format {
-            Format::Json | Format::Jsonl => self.line(&json(view)?),
-            Format::Name => self.line(name),
-            Format::Table | Format::Wide if self.quiet => self.line(name),
-            Format::Table | Format::Wide => self.bytes(lines.as_bytes()),
+            Format::Table | Format::Wide if !self.quiet => self.bytes(lines.as_bytes()),
+            _ => self.result(view, name)?,
         }
         Ok(())
     }
@@ -266,6 +284,13 @@ impl Output {
         items: &[T],
         table: &Table,
     ) -> Result<()> {
+        if self.is_json() && !self.shape.is_whole() {
+            return self.shaped(page, items);
+        }
+        let mut table = table.clone();
+        if !self.is_json() {
+            table.shape(&self.shape)?;
+        }
         match self.format {
             Format::Json => self.line(&json(page)?),
             Format::Jsonl => {
@@ -273,12 +298,38 @@ impl Output {
                     self.line(&json(item)?);
                 }
             }
-            Format::Name => self.names(table),
-            Format::Table | Format::Wide if self.quiet => self.names(table),
+            Format::Yaml => self.bytes(shape::yaml(&value(page)?).as_bytes()),
+            Format::Csv => self.bytes(table.csv(self.headers).as_bytes()),
+            Format::Name => self.names(&table),
+            Format::Table | Format::Wide if self.quiet => self.names(&table),
             Format::Table | Format::Wide if items.is_empty() => self.say(table.empty()),
             Format::Table => self.bytes(table.render(Some(self.width), self.headers).as_bytes()),
             Format::Wide => self.bytes(table.render(None, self.headers).as_bytes()),
         }
+        Ok(())
+    }
+
+    /// Writes a list for programs, sorted, cut and narrowed as was asked for.
+    fn shaped<P: Serialize, T: Serialize>(&self, page: &P, items: &[T]) -> Result<()> {
+        let mut items: Vec<Value> = items.iter().map(value).collect::<Result<_>>()?;
+        self.shape.apply(&mut items)?;
+        if self.format == Format::Jsonl {
+            for item in &items {
+                self.line(&json(item)?);
+            }
+            return Ok(());
+        }
+        let mut page = value(page)?;
+        match page.get_mut("items") {
+            Some(list) => *list = Value::Array(items),
+            // One view that reads best as a table is its own only item.
+            None => page = items.into_iter().next().unwrap_or(Value::Null),
+        }
+        if self.format == Format::Yaml {
+            self.bytes(shape::yaml(&page).as_bytes());
+            return Ok(());
+        }
+        self.line(&json(&page)?);
         Ok(())
     }
 
@@ -293,15 +344,33 @@ impl Output {
         }
     }
 
-    /// Writes the outcome of a command that talks: JSON or the name where those are asked for, else nothing.
+    /// Writes the outcome of a command that talks: the view or the name where those are asked for, else nothing.
     pub(crate) fn result<T: Serialize>(&self, view: &T, name: &str) -> Result<()> {
         match self.format {
-            Format::Json | Format::Jsonl => self.line(&json(view)?),
+            Format::Json | Format::Jsonl if self.shape.fields.is_empty() => self.line(&json(view)?),
+            Format::Json | Format::Jsonl => self.line(&json(&self.narrowed(view)?)?),
+            Format::Yaml => self.bytes(shape::yaml(&self.narrowed(view)?).as_bytes()),
+            Format::Csv => {
+                if let Value::Object(map) = self.narrowed(view)? {
+                    self.bytes(shape::csv_object(&map, self.headers).as_bytes());
+                }
+            }
             Format::Name => self.line(name),
             Format::Table | Format::Wide if self.quiet => self.line(name),
             Format::Table | Format::Wide => {}
         }
         Ok(())
+    }
+
+    /// Returns a view with the keys that were asked for.
+    fn narrowed<T: Serialize>(&self, view: &T) -> Result<Value> {
+        let fields = Shape {
+            fields: self.shape.fields.clone(),
+            ..Shape::default()
+        };
+        let mut only = vec![value(view)?];
+        fields.apply(&mut only)?;
+        Ok(only.swap_remove(0))
     }
 
     /// Writes a view as one line of JSON.
@@ -382,5 +451,10 @@ impl Output {
 /// Returns a view as compact JSON, as the API sends it.
 fn json<T: Serialize>(view: &T) -> Result<String> {
     serde_json::to_string(view)
+        .map_err(|error| Failure::new("bug", "could not write a view as JSON").causes(&error))
+}
+
+fn value<T: Serialize>(view: &T) -> Result<Value> {
+    serde_json::to_value(view)
         .map_err(|error| Failure::new("bug", "could not write a view as JSON").causes(&error))
 }

@@ -1,12 +1,13 @@
 //! A node that answered, and transactions signed for its network.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use api::{Client, ClientError, Code, Page, StatusView, TxStatus, TxView, Wait};
 use market::{AccountId, JobId, LeaseId, Millis, NetworkName, Tx};
 
 use crate::context::Context;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, nearest};
 use crate::wallet::Wallet;
 
 /// How long a transaction may wait for inclusion; a block comes every second when there is work.
@@ -69,6 +70,12 @@ impl Session {
         &self.status.network
     }
 
+    /// Returns the account that a key acts for: its own, unless another account let it act.
+    pub(crate) async fn acting_for(&self, wallet: &Wallet) -> Result<AccountId> {
+        let view = self.client.key(&wallet.public()).await?;
+        Ok(view.account.unwrap_or_else(|| wallet.account()))
+    }
+
     /// Signs `call`, submits it, waits until its block is final and returns its receipt.
     pub(crate) async fn submit(&self, wallet: &Wallet, call: Tx) -> Result<TxView> {
         let mut attempts = 0;
@@ -106,27 +113,38 @@ impl Session {
         receipt.applied().map_err(ClientError::Problem)
     }
 
-    /// Finds a job by id, by a unique beginning of it, or by the name that its tenant gave it; the newest wins.
+    /// Returns the account whose names count: mine where I have a key, else nobody's, and all jobs are looked at.
+    pub(crate) async fn tenant(&self, context: &Context) -> Option<AccountId> {
+        let wallet = context.wallet().ok()?;
+        self.acting_for(&wallet).await.ok()
+    }
+
+    /// Finds a job by id or the unique beginning of one, or by the name that its tenant gave it or the unique beginning
+    /// of one; of several jobs of one name the newest.
     pub(crate) async fn find_job(&self, text: &str, tenant: Option<AccountId>) -> Result<JobId> {
         if text.starts_with(JobId::PREFIX) && text.get(3..4) == Some("_") {
             return Ok(self.client.job(text).await?.id);
         }
+        let mut newest: BTreeMap<String, JobId> = BTreeMap::new();
         let mut after: Option<String> = None;
         for _page in 0..SEARCH_PAGES {
             let page = self
                 .client
                 .jobs(tenant.as_ref(), None, after.as_deref())
                 .await?;
-            let named = |job: &&api::JobView| job.name.as_ref().is_some_and(|n| n.as_str() == text);
-            if let Some(job) = page.items.iter().find(named) {
-                return Ok(job.id);
+            for job in page.items {
+                match job.name {
+                    Some(name) if name.as_str() == text => return Ok(job.id),
+                    Some(name) => drop(newest.entry(name.to_string()).or_insert(job.id)),
+                    None => {}
+                }
             }
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        Err(Failure::new("no-job", format!("there is no job {text:?}")))
+        by_name(text, &newest)
     }
 
     /// Finds a lease by id, or by a unique beginning of it among the leases of this tenant's newest jobs.
@@ -158,5 +176,51 @@ impl Session {
                 format!("{} leases begin like {text:?}", found.len()),
             )),
         }
+    }
+}
+
+/// Finds the job whose name begins with `text`, where only one name does.
+fn by_name(text: &str, newest: &BTreeMap<String, JobId>) -> Result<JobId> {
+    let begin = newest.iter().filter(|(name, _)| name.starts_with(text));
+    let found: Vec<(&String, &JobId)> = begin.collect();
+    match found.as_slice() {
+        [(_, id)] => Ok(**id),
+        [] => {
+            let failure = Failure::new("no-job", format!("there is no job {text:?}"));
+            Err(match nearest(text, newest.keys().map(String::as_str)) {
+                Some(name) => failure.hint(format!("did you mean: {name}")),
+                None => failure,
+            })
+        }
+        all => {
+            let names: Vec<&str> = all.iter().take(5).map(|(name, _)| name.as_str()).collect();
+            let what = format!("{} jobs' names begin with {text:?}", all.len());
+            Err(Failure::new("ambiguous-id", what).detail(names.join(", ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_found_by_the_unique_beginning_of_a_name() {
+        let id = |nonce| JobId::created_by(&market::PublicKey::from_bytes([1; 32]), nonce);
+        let names = [("train-a", 1), ("train-b", 2), ("serve", 3)];
+        let newest = names
+            .map(|(name, nonce)| (name.to_owned(), id(nonce)))
+            .into();
+        assert_eq!(by_name("se", &newest).unwrap(), id(3));
+        assert_eq!(by_name("train-a", &newest).unwrap(), id(1));
+        assert_eq!(
+            by_name("train", &newest).unwrap_err().code(),
+            "ambiguous-id"
+        );
+        let failure = by_name("srve", &newest).unwrap_err();
+        assert_eq!(
+            (failure.code(), failure.hints()),
+            ("no-job", vec!["did you mean: serve".to_owned()])
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! Tables without borders: capitals for headers, numbers to the right. A line that does not fit the terminal loses
 //! columns by priority, and its end where that is not enough; it never wraps.
 
+use crate::error::Result;
+use crate::shape::{self, Shape, cell_key, csv_line};
+
 /// Space between columns.
 const GAP: usize = 2;
 
@@ -56,7 +59,7 @@ pub(crate) const fn number(head: &'static str, keep: Keep) -> Column {
 /// Rows under columns.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
-    columns: &'static [Column],
+    columns: Vec<Column>,
     rows: Vec<Vec<String>>,
     names: Vec<String>,
     empty: String,
@@ -66,7 +69,7 @@ impl Table {
     /// Makes a table without rows; `empty` is said where it stays so: a sentence and the next command.
     pub(crate) fn new(columns: &'static [Column], empty: impl Into<String>) -> Self {
         Self {
-            columns,
+            columns: columns.to_vec(),
             rows: Vec::new(),
             names: Vec::new(),
             empty: empty.into(),
@@ -83,6 +86,71 @@ impl Table {
     /// Returns the rows' names.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Sorts, cuts and narrows the table.
+    pub(crate) fn shape(&mut self, shape: &Shape) -> Result<()> {
+        if let Some((name, descending)) = shape.order() {
+            let at = self.column(name)?;
+            let mut rows: Vec<(Vec<String>, String)> =
+                self.rows.drain(..).zip(self.names.drain(..)).collect();
+            rows.sort_by_cached_key(|(cells, _)| cell_key(&cells[at]));
+            if descending {
+                rows.reverse();
+            }
+            (self.rows, self.names) = rows.into_iter().unzip();
+        }
+        if let Some(limit) = shape.limit {
+            self.rows.truncate(limit);
+            self.names.truncate(limit);
+        }
+        if !shape.fields.is_empty() {
+            let kept: Vec<usize> = shape
+                .fields
+                .iter()
+                .map(|name| self.column(name))
+                .collect::<Result<_>>()?;
+            self.columns = kept
+                .iter()
+                .map(|at| Column {
+                    // What was asked for is not dropped.
+                    keep: Keep::Always,
+                    ..self.columns[*at]
+                })
+                .collect();
+            for row in &mut self.rows {
+                *row = kept.iter().map(|at| row[*at].clone()).collect();
+            }
+        }
+        Ok(())
+    }
+
+    fn column(&self, name: &str) -> Result<usize> {
+        let names: Vec<String> = self.columns.iter().map(|c| field_name(c.head)).collect();
+        let at = names.iter().position(|other| *other == field_name(name));
+        at.ok_or_else(|| {
+            let named = names
+                .iter()
+                .map(String::as_str)
+                .filter(|name| !name.is_empty());
+            shape::unknown(name, named)
+        })
+    }
+
+    /// Returns all of it as CSV; the heads as the fields are called.
+    pub(crate) fn csv(&self, headers: bool) -> String {
+        let mut text = String::new();
+        if headers {
+            let names: Vec<String> = self.columns.iter().map(|c| field_name(c.head)).collect();
+            text.push_str(&csv_line(names.iter().map(String::as_str)));
+        }
+        for row in &self.rows {
+            let cells = row
+                .iter()
+                .map(|cell| if cell == "–" { "" } else { cell.as_str() });
+            text.push_str(&csv_line(cells));
+        }
+        text
     }
 
     /// Returns what to say when there are no rows.
@@ -183,6 +251,19 @@ pub(crate) fn shorten(text: &str, max: usize) -> String {
     short
 }
 
+/// Returns what a column is called in `--fields` and `--sort`: its head in lower case, words joined by dashes.
+fn field_name(head: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            ' '
+        }
+    };
+    let words: String = head.chars().map(plain).collect();
+    words.split_whitespace().collect::<Vec<_>>().join("-")
+}
+
 /// Adds a line to a text.
 pub(crate) fn push_line(text: &mut String, line: &str) {
     text.push_str(line);
@@ -205,7 +286,7 @@ pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Keep, Table, number, pairs, text};
+    use super::{Keep, Shape, Table, number, pairs, text};
 
     const COLUMNS: &[super::Column] = &[
         text("OFFER", Keep::Always),
@@ -250,6 +331,26 @@ mod tests {
             table().render(Some(20), false),
             "off_1    1.320\noff_22  12.000\n"
         );
+    }
+
+    #[test]
+    fn table_is_sorted_cut_and_narrowed() {
+        let mut table = table();
+        let shape = Shape {
+            fields: vec!["gpu-h".to_owned(), "OFFER".to_owned()],
+            sort: Some("-$/GPU·H".to_owned()),
+            limit: Some(1),
+        };
+        table.shape(&shape).unwrap();
+        assert_eq!(table.render(Some(9), false), "12.000  …\n");
+        assert_eq!(table.csv(true), "gpu-h,offer\n12.000,off_22\n");
+        assert_eq!(table.names(), ["off_22"]);
+        let wrong = Shape {
+            sort: Some("offr".to_owned()),
+            ..Shape::default()
+        };
+        let failure = table.shape(&wrong).unwrap_err();
+        assert_eq!(failure.hints()[0], "did you mean: offer");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use net::logs::{
 };
 use net::{BindOptions, Endpoint, Peer, RefusalCode, Scope, Services};
 
+use serde_json::json;
+
 use crate::error::{Failure, Result};
 use crate::output::Output;
 use crate::session::Session;
@@ -30,6 +32,34 @@ pub(crate) struct Wanted {
     pub(crate) streams: LogStreams,
     /// Whether to wait for more until the workload ends.
     pub(crate) follow: bool,
+    /// Where to write it.
+    pub(crate) sink: Sink,
+}
+
+/// Where a workload's output is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sink {
+    /// Each stream to its own.
+    Streams,
+    /// Both to standard error: standard output gets a view.
+    Errors,
+    /// Both to standard output, as lines of JSON.
+    Lines,
+}
+
+impl Sink {
+    fn write(self, output: &Output, stream: LogStream, bytes: &[u8]) -> Result<()> {
+        match (self, stream) {
+            (Self::Streams, LogStream::Stdout) => output.bytes(bytes),
+            (Self::Streams, LogStream::Stderr) | (Self::Errors, _) => output.error_bytes(bytes),
+            (Self::Lines, stream) => {
+                let text = String::from_utf8_lossy(bytes);
+                let piece = json!({"kind": "output", "stream": stream.to_string(), "text": text});
+                output.json_line(&piece)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads a lease's output to its end, or to now, and writes it as it comes.
@@ -93,10 +123,7 @@ async fn read(
                 if piece.dropped > 0 {
                     output.warn(&format!("{} bytes of {} are gone: the machine keeps the beginning and the latest part", piece.dropped, piece.stream));
                 }
-                match piece.stream {
-                    LogStream::Stdout => output.bytes(&piece.bytes),
-                    LogStream::Stderr => output.error_bytes(&piece.bytes),
-                }
+                wanted.sink.write(output, piece.stream, &piece.bytes)?;
             }
             Ok(LogEvent::End(end)) => return Ok(end),
             Err(LogError::Refused(refusal)) if refusal.code() == RefusalCode::ExpiredGrant => {

@@ -100,7 +100,7 @@ const fn field(
 #[rustfmt::skip]
 pub const FIELDS: &[Field] = &[
     field("", "name", Kind::Name, "A name to call the job by", "", "finetune"),
-    field("", "image", Kind::Text, "What to run: HOST:PORT/NAME[:TAG][@sha256:…], or oci:/PATH[:TAG] of a local folder", "", "127.0.0.1:5000/train:v3"),
+    field("", "image", Kind::Text, "What to run: HOST:PORT/NAME[:TAG][@sha256:…], or oci:/PATH[:TAG] of a local folder, or docker-archive:/FILE of an archive", "", "127.0.0.1:5000/train:v3"),
     field("", "command", Kind::Words, "Arguments that replace the image's own", "", "python train.py --epochs 3"),
     field("", "entrypoint", Kind::Text, "Program that replaces the image's entrypoint", "", "/usr/bin/python3"),
     field("", "workdir", Kind::Text, "Working directory inside, absolute", "", "/app"),

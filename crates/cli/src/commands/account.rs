@@ -1,5 +1,7 @@
 //! `tradewind account`: balances and every movement of them.
 
+mod money;
+
 use api::{AccountView, MoneyView, PostingView, view::text::Text as _};
 use market::{AccountId, Money, Record, RecordId};
 
@@ -10,7 +12,7 @@ use crate::proof;
 use crate::session::{Session, block_on};
 use crate::table::{Column, Keep, Table, number, pairs, text};
 
-/// Balances, and every movement of them
+/// Balances, every movement of them, and moving them
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -21,6 +23,11 @@ pub(crate) struct Args {
 enum Verb {
     Show(Show),
     History(History),
+    Send(money::Send),
+    Redeem(money::Redeem),
+    Issue(money::Issue),
+    Paid(money::Paid),
+    Refuse(money::Refuse),
 }
 
 /// Show what is available, held, bonded and locked
@@ -61,17 +68,39 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     match &args.verb {
         Verb::Show(args) => show(context, args),
         Verb::History(args) => history(context, args),
+        Verb::Send(args) => money::send(context, args),
+        Verb::Redeem(args) => money::redeem(context, args),
+        Verb::Issue(args) => money::issue(context, args),
+        Verb::Paid(args) => money::paid(context, args),
+        Verb::Refuse(args) => money::refuse(context, args),
     }
 }
 
-fn whose(context: &Context, given: Option<AccountId>) -> Result<AccountId> {
-    given.map_or_else(|| Ok(context.wallet()?.account()), Ok)
+/// Says that a key is missing before the node is asked.
+fn require_wallet(context: &Context, given: Option<AccountId>) -> Result<()> {
+    if given.is_none() {
+        context.wallet()?;
+    }
+    Ok(())
+}
+
+/// Returns the account that was named, else the one that my key acts for.
+async fn whose(
+    context: &Context,
+    session: &Session,
+    given: Option<AccountId>,
+) -> Result<AccountId> {
+    match given {
+        Some(id) => Ok(id),
+        None => session.acting_for(&context.wallet()?).await,
+    }
 }
 
 fn show(context: &Context, args: &Show) -> Result<u8> {
-    let id = whose(context, args.account)?;
+    require_wallet(context, args.account)?;
     block_on(async {
         let session = Session::open(context).await?;
+        let id = whose(context, &session, args.account).await?;
         let view = session.client.account(&id).await?;
         context
             .output
@@ -131,9 +160,10 @@ const COLUMNS: &[Column] = &[
 ];
 
 fn history(context: &Context, args: &History) -> Result<u8> {
-    let id = whose(context, args.account)?;
+    require_wallet(context, args.account)?;
     block_on(async {
         let session = Session::open(context).await?;
+        let id = whose(context, &session, args.account).await?;
         if args.verify {
             return verify_history(context, &session, id).await;
         }

@@ -118,7 +118,7 @@ fn stop_service(
 async fn settle(context: &Context, progress: &Progress) -> Result<()> {
     let session = Session::open(context).await?;
     let wallet = context.wallet()?;
-    for job in stop::live(&session, &wallet).await? {
+    for job in stop::live(&session, wallet.account()).await? {
         progress.phase("leases", format!("ending {job}"));
         let ended = session.submit(&wallet, market::Tx::CancelJob { job }).await;
         if let Err(failure) = ended

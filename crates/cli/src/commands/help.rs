@@ -36,6 +36,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
 }
 
 fn command_help(words: &[&str]) -> Result<String> {
+    Ok(find_command(words)?.render_long_help().to_string())
+}
+
+/// Returns the command that `words` name.
+pub(super) fn find_command(words: &[&str]) -> Result<clap::Command> {
     let mut command = app::command();
     command.build();
     let mut at = &mut command;
@@ -49,7 +54,7 @@ fn command_help(words: &[&str]) -> Result<String> {
             None => return Err(unknown(words, &names)),
         };
     }
-    Ok(at.render_long_help().to_string())
+    Ok(at.clone())
 }
 
 fn unknown(words: &[&str], names: &[String]) -> Failure {

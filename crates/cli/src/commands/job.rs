@@ -5,7 +5,7 @@ mod init;
 use api::{EventFilter, EventView, JobView, LeaseView};
 use market::{Millis, Record, RecordId};
 
-use crate::commands::{collect, lease, ps};
+use crate::commands::{collect, lease, ps, stop};
 use crate::context::Context;
 use crate::error::{Failure, Result, exit};
 use crate::explain;
@@ -14,7 +14,7 @@ use crate::session::{Session, block_on};
 use crate::table::{Column, Keep, Table, number, pairs, text};
 use crate::words;
 
-/// Jobs in detail: list, show, events, explain, init
+/// Jobs in detail: list, show, events, explain, init, extend, cancel
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -33,6 +33,9 @@ enum Verb {
     /// Say what matches a waiting job, or why nothing does
     Explain(One),
     Init(Box<init::Args>),
+    Extend(Extend),
+    /// End jobs and settle, the same as stop
+    Cancel(stop::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,6 +60,22 @@ struct Events {
     after: Option<u64>,
 }
 
+/// Add to a job's budget
+///
+/// A job that its budget would end earlier goes on as long as the new one lasts; its longest running time stays.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tradewind job extend finetune --budget 5")]
+struct Extend {
+    #[command(flatten)]
+    one: One,
+    /// How much more it may cost
+    #[arg(long, value_name = "DOLLARS", value_parser = words::money)]
+    budget: market::Money,
+    /// Do it without being asked
+    #[arg(short, long)]
+    yes: bool,
+}
+
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     match &args.verb {
         Verb::List(args) => ps::run(context, args),
@@ -64,13 +83,17 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
         Verb::Events(args) => events(context, args),
         Verb::Explain(one) => explain(context, one),
         Verb::Init(args) => init::run(context, args),
+        Verb::Extend(args) => extend(context, args),
+        Verb::Cancel(args) => stop::run(context, args),
     }
 }
 
 fn show(context: &Context, one: &One) -> Result<u8> {
     block_on(async {
         let session = Session::open(context).await?;
-        let id = session.find_job(&one.job, tenant(context)).await?;
+        let id = session
+            .find_job(&one.job, session.tenant(context).await)
+            .await?;
         let job = session.client.job(&id.to_string()).await?;
         let leases = session.client.job_leases(&id).await?;
         context
@@ -78,11 +101,6 @@ fn show(context: &Context, one: &One) -> Result<u8> {
             .thing(&job, &id.to_string(), &lines(&job, &leases.items))?;
         Ok(exit::DONE)
     })
-}
-
-/// Names are looked up among my jobs where I have a key, else among everybody's.
-fn tenant(context: &Context) -> Option<market::AccountId> {
-    context.wallet().ok().map(|wallet| wallet.account())
 }
 
 fn lines(job: &JobView, leases: &[LeaseView]) -> String {
@@ -139,7 +157,9 @@ const COLUMNS: &[Column] = &[
 fn events(context: &Context, args: &Events) -> Result<u8> {
     block_on(async {
         let session = Session::open(context).await?;
-        let id = session.find_job(&args.one.job, tenant(context)).await?;
+        let id = session
+            .find_job(&args.one.job, session.tenant(context).await)
+            .await?;
         let filter = EventFilter::job(id);
         if args.follow {
             return follow(context, &session, filter, args).await;
@@ -228,7 +248,9 @@ fn cells(event: &EventView) -> Vec<String> {
 fn explain(context: &Context, one: &One) -> Result<u8> {
     block_on(async {
         let session = Session::open(context).await?;
-        let id = session.find_job(&one.job, tenant(context)).await?;
+        let id = session
+            .find_job(&one.job, session.tenant(context).await)
+            .await?;
         let proved = proof::record(context, &session, RecordId::Job(id)).await?;
         let Some(Record::Job(job)) = proved.record else {
             return Err(
@@ -240,6 +262,38 @@ fn explain(context: &Context, one: &One) -> Result<u8> {
         context
             .output
             .thing(&answer, &id.to_string(), &explain::plan_lines(&answer))?;
+        Ok(exit::DONE)
+    })
+}
+
+fn extend(context: &Context, args: &Extend) -> Result<u8> {
+    let wallet = context.wallet()?;
+    block_on(async {
+        let session = Session::open(context).await?;
+        let id = session
+            .find_job(&args.one.job, session.tenant(context).await)
+            .await?;
+        let job = session.client.job(&id.to_string()).await?;
+        let question = format!(
+            "hold {} more for {id}, which may cost {} so far (context {})?",
+            args.budget,
+            job.budget,
+            context.name()
+        );
+        // Without a terminal, naming the amount is consent, as the budget of run is.
+        if !args.yes && context.output.can_ask() && !context.output.ask(&question) {
+            return Err(Failure::new("declined", "nothing was added"));
+        }
+        let call = market::Tx::TopUpJob {
+            job: id,
+            amount: args.budget,
+        };
+        session.submit(&wallet, call).await?;
+        let view = session.client.job(&id.to_string()).await?;
+        let output = &context.output;
+        let mark = output.mark(crate::output::Style::Good);
+        output.say(&format!("{mark} {id} may cost {} in all", view.budget));
+        output.result(&view, &id.to_string())?;
         Ok(exit::DONE)
     })
 }

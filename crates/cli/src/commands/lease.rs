@@ -1,7 +1,7 @@
 //! `tradewind lease`: leases in detail.
 
 use api::{LeaseStateView, LeaseView, view::text::Text as _};
-use market::{AccountId, JobId, Lease, Millis, Record, RecordId};
+use market::{JobId, Lease, Millis, Record, RecordId};
 
 use crate::context::Context;
 use crate::error::{Failure, Result, exit};
@@ -66,17 +66,17 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     }
 }
 
-fn tenant(context: &Context) -> Option<AccountId> {
-    context.wallet().ok().map(|wallet| wallet.account())
-}
-
 fn list(context: &Context, args: &List) -> Result<u8> {
     block_on(async {
         let session = Session::open(context).await?;
         let jobs: Vec<JobId> = if let Some(text) = &args.job {
-            vec![session.find_job(text, tenant(context)).await?]
+            vec![
+                session
+                    .find_job(text, session.tenant(context).await)
+                    .await?,
+            ]
         } else {
-            let own = context.wallet()?.account();
+            let own = session.acting_for(&context.wallet()?).await?;
             let page = session.client.jobs(Some(&own), None, None).await?;
             page.items
                 .iter()
@@ -131,7 +131,9 @@ fn state(lease: &LeaseView) -> String {
 fn show(context: &Context, args: &Show) -> Result<u8> {
     block_on(async {
         let session = Session::open(context).await?;
-        let id = session.find_lease(&args.lease, tenant(context)).await?;
+        let id = session
+            .find_lease(&args.lease, session.tenant(context).await)
+            .await?;
         let view = session.client.lease(&id).await?;
         context
             .output

@@ -6,8 +6,9 @@ use net::logs::{LogStream, LogStreams};
 
 use crate::context::Context;
 use crate::error::{Failure, Result, exit};
+use crate::output::Format;
 use crate::session::{Session, block_on};
-use crate::tail::{self, Wanted};
+use crate::tail::{self, Sink, Wanted};
 
 /// Print a job's output
 ///
@@ -42,11 +43,17 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     };
     block_on(async {
         let session = Session::open(context).await?;
-        let id = session.find_job(&args.job, Some(wallet.account())).await?;
+        let id = session
+            .find_job(&args.job, session.tenant(context).await)
+            .await?;
         let lease = lease(&session, id, args.attempt).await?;
         let wanted = Wanted {
             streams,
             follow: args.follow,
+            sink: match context.output.format() {
+                Format::Jsonl => Sink::Lines,
+                _ => Sink::Streams,
+            },
         };
         tokio::select! {
             copied = tail::copy(&session, &wallet, &context.output, &lease, wanted) => copied?,

@@ -1,13 +1,18 @@
 //! One file a command, each with an `Args` struct whose docs are the help, and a function that runs it.
 
 mod account;
+mod completion;
+mod config;
+mod context;
 mod doctor;
 mod down;
 mod gpus;
 mod help;
 mod job;
+mod key;
 mod lease;
 mod logs;
+mod man;
 mod node;
 mod offers;
 mod plan;
@@ -44,6 +49,11 @@ pub(crate) enum Command {
     Down(down::Args),
     Node(node::Args),
     Doctor(doctor::Args),
+    Key(key::Args),
+    Context(context::Args),
+    Config(config::Args),
+    Completion(completion::Args),
+    Man(man::Args),
     Help(help::Args),
     Version(version::Args),
 }
@@ -66,6 +76,11 @@ pub(crate) fn dispatch(context: &mut Context, command: Command) -> Result<u8> {
         Command::Down(args) => down::run(context, &args),
         Command::Node(args) => node::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),
+        Command::Key(args) => key::run(context, &args),
+        Command::Context(args) => context::run(context, &args),
+        Command::Config(args) => config::run(context, &args),
+        Command::Completion(args) => Ok(completion::run(context, &args)),
+        Command::Man(args) => man::run(context, &args),
         Command::Help(args) => help::run(context, &args),
         Command::Version(_) => version::run(context),
     }
@@ -81,7 +96,7 @@ async fn collect<T>(
     fetch: impl AsyncFn(Option<String>) -> Result<Page<T>>,
 ) -> Result<Page<T>> {
     let mut page = fetch(after).await?;
-    if context.output.format() == Format::Json {
+    if matches!(context.output.format(), Format::Json | Format::Yaml) {
         return Ok(page);
     }
     for _page in 1..PAGES_MAX {

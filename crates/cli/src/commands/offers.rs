@@ -34,9 +34,6 @@ pub(crate) struct Args {
     /// Go on after this cursor
     #[arg(long, value_name = "CURSOR", hide_short_help = true)]
     after: Option<String>,
-    /// How many to list
-    #[arg(long, value_name = "N", hide_short_help = true)]
-    limit: Option<u32>,
 }
 
 const COLUMNS: &[Column] = &[
@@ -64,7 +61,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<u8> {
         tier: args.tier,
         region: args.region,
         available: args.available,
-        limit: args.limit,
+        limit: page_limit(context),
         ..OfferFilter::default()
     };
     block_on(async {
@@ -84,6 +81,12 @@ pub(crate) fn run(context: &Context, args: Args) -> Result<u8> {
             .list(&page, &page.items, &table(&page.items))?;
         Ok(exit::DONE)
     })
+}
+
+/// Asks the node for no more than is shown, unless all are sorted first.
+fn page_limit(context: &Context) -> Option<u32> {
+    let limit = context.output.limit().filter(|_| !context.output.sorts())?;
+    u32::try_from(limit).ok()
 }
 
 /// Returns the offers as a table.

@@ -31,15 +31,15 @@ pub(crate) struct Args {
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     let wanted = args.wanted.job()?;
-    let own = context.wallet().ok().map(|wallet| wallet.account());
+    let own = context.wallet().ok();
     block_on(async {
         let session = Session::open(context).await?;
         let account = match own {
-            Some(id) => session
-                .client
-                .account(&id)
-                .await
-                .unwrap_or_else(|_| stranger()),
+            Some(wallet) => {
+                let id = session.acting_for(&wallet).await?;
+                let account = session.client.account(&id).await;
+                account.unwrap_or_else(|_| stranger())
+            }
             None => stranger(),
         };
         let mut spec = run::spec(&wanted, ByteSize::ZERO);

@@ -53,14 +53,18 @@ const COLUMNS: &[Column] = &[
 ];
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
-    let tenant = if args.everybody {
+    let wallet = if args.everybody {
         None
     } else {
-        Some(context.wallet()?.account())
+        Some(context.wallet()?)
     };
     let state = (!args.all).then_some("live");
     block_on(async {
         let session = Session::open(context).await?;
+        let tenant = match &wallet {
+            Some(wallet) => Some(session.acting_for(wallet).await?),
+            None => None,
+        };
         let page = collect(context, args.after.clone(), async |after| {
             Ok(session
                 .client

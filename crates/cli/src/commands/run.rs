@@ -38,7 +38,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
         let progress = Progress::new(&context.output);
         progress.phase("image", wanted.image.clone().unwrap_or_default());
         let mut request = Request::of(&args.wanted, wanted).await?;
-        let account = session.client.account(&wallet.account()).await?;
+        let account = session.acting_for(&wallet).await?;
+        let account = session.client.account(&account).await?;
         plan(context, args, &session, &account, &mut request, &progress).await?;
         let after = session.client.status().await?.next_event.checked_sub(1);
         let job = submit(&session, &wallet, &request).await?;

@@ -1,7 +1,7 @@
 //! `tradewind stop`: end jobs and settle.
 
 use api::Code;
-use market::{JobId, Tx};
+use market::{AccountId, JobId, Tx};
 
 use crate::context::Context;
 use crate::error::{Failure, Result, exit};
@@ -31,15 +31,16 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     let wallet = context.wallet()?;
     block_on(async {
         let session = Session::open(context).await?;
+        let account = session.acting_for(&wallet).await?;
         let mut jobs = Vec::new();
         if args.all {
-            jobs = live(&session, &wallet).await?;
+            jobs = live(&session, account).await?;
             if jobs.is_empty() {
                 context.output.say("nothing runs");
             }
         }
         for text in &args.jobs {
-            jobs.push(session.find_job(text, Some(wallet.account())).await?);
+            jobs.push(session.find_job(text, Some(account)).await?);
         }
         for job in jobs {
             stop(context, &session, &wallet, job).await?;
@@ -48,14 +49,14 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     })
 }
 
-/// Returns the wallet's jobs that have not ended.
-pub(crate) async fn live(session: &Session, wallet: &Wallet) -> Result<Vec<JobId>> {
+/// Returns the account's jobs that have not ended.
+pub(crate) async fn live(session: &Session, account: AccountId) -> Result<Vec<JobId>> {
     let mut jobs = Vec::new();
     let mut after: Option<String> = None;
     loop {
         let page = session
             .client
-            .jobs(Some(&wallet.account()), Some("live"), after.as_deref())
+            .jobs(Some(&account), Some("live"), after.as_deref())
             .await?;
         jobs.extend(page.items.iter().map(|job| job.id));
         after = page.next;

@@ -17,4 +17,6 @@ mod kills;
 #[cfg(test)]
 mod lend;
 #[cfg(test)]
+mod tenant;
+#[cfg(test)]
 mod world;

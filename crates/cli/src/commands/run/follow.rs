@@ -11,10 +11,10 @@ use net::logs::{LogEnd, LogStreams};
 use tokio::task::JoinHandle;
 
 use crate::error::Result;
-use crate::output::{Output, Style};
+use crate::output::{Format, Output, Style};
 use crate::progress::Progress;
 use crate::session::Session;
-use crate::tail::{self, Wanted};
+use crate::tail::{self, Sink, Wanted};
 use crate::wallet::Wallet;
 use crate::words;
 
@@ -108,6 +108,9 @@ impl Follow<'_> {
             .events(self.after, EventFilter::job(self.job));
         loop {
             let event = stream.next().await?;
+            if self.output.format() == Format::Jsonl {
+                self.output.json_line(&event)?;
+            }
             if let Some(ended) = self.take(state, &event).await? {
                 return Ok(ended);
             }
@@ -178,15 +181,13 @@ impl Follow<'_> {
     async fn read(&self, lease: LeaseId) -> Result<JoinHandle<Result<LogEnd>>> {
         let view = self.session.client.lease(&lease).await?;
         let (session, wallet) = (self.session.clone(), self.wallet.clone());
+        let sink = self.sink();
         let output = Arc::clone(self.output);
         Ok(tokio::spawn(async move {
-            if output.is_json() {
-                // Standard output is the job's view then.
-                return Ok(LogEnd::CaughtUp);
-            }
             let wanted = Wanted {
                 streams: LogStreams::Both,
                 follow: true,
+                sink,
             };
             tail::copy(&session, &wallet, &output, &view, wanted).await
         }))
@@ -232,11 +233,21 @@ impl Follow<'_> {
             let wanted = Wanted {
                 streams: LogStreams::Both,
                 follow: false,
+                sink: self.sink(),
             };
             tail::copy(self.session, self.wallet, self.output, &view, wanted).await
         };
         if !matches!(tokio::time::timeout(LOST_OUTPUT, words).await, Ok(Ok(_))) {
             self.incomplete("its machine does not say why");
+        }
+    }
+
+    /// Returns where the workload's output goes: what programs read must not be mixed with it.
+    fn sink(&self) -> Sink {
+        match self.output.format() {
+            Format::Jsonl => Sink::Lines,
+            _ if self.output.is_json() => Sink::Errors,
+            _ => Sink::Streams,
         }
     }
 

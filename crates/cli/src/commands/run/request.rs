@@ -30,6 +30,9 @@ const WAIT_MIN: Millis = Millis::from_secs(10);
 /// The best offer is taken at once, its price and the most that it can cost are shown before, and unused budget
 /// returns at the end. Output is streamed; the exit code is the workload's own. Ctrl-C detaches.
 ///
+/// With -o json or yaml, standard output gets the job's view once it has ended, and what the workload writes goes to
+/// standard error. With -o jsonl it gets one object a line: events as they happen, pieces of output, and at last the job.
+///
 /// Until verification exists, delivery is the provider's claim, and so is what a provider says of its machine. The
 /// node you submit to keeps the job's key and can read what it runs.
 #[derive(Debug, clap::Args)]
@@ -55,7 +58,7 @@ pub(crate) struct Wanted {
     /// What to run: an image of a registry or of a local folder
     #[arg(
         value_name = "IMAGE",
-        help = "HOST:PORT/NAME[:TAG][@sha256:…] of a registry, or oci:/PATH[:TAG] of a local folder"
+        help = "HOST:PORT/NAME[:TAG][@sha256:…] of a registry, or oci:/PATH[:TAG] of a local folder, or docker-archive:/FILE of an archive"
     )]
     pub(crate) image: Option<String>,
     /// Arguments that replace the image's own
