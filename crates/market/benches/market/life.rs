@@ -6,10 +6,10 @@
 
 use market::*;
 
-use crate::crowd::{START_MS, TREASURER, account, key, name};
-
 /// What a person does in turn: `o`rder and `b`id on it, `h`eartbeat, `r`eady, `t`ransfer, `e`nd.
 const LIFE: &[u8; 37] = b"ohhrhhhhhttteohhrhhhhhttteohhrhhhhtte";
+/// Number of the treasurer's key.
+const TREASURER: u64 = 0;
 /// Prices of the standing offer and of the bid, in micro-dollars an hour.
 const PRICES: (u64, u64) = (1_000_000, 900_000);
 
@@ -18,9 +18,10 @@ pub(crate) type Act = (u64, u64, Tx);
 
 #[derive(Clone, Debug)]
 struct Person {
-    tenant: u64,
-    provider: u64,
-    sign: u64,
+    /// Numbers of the tenant's, the provider's and the machine's key.
+    numbers: [u64; 3],
+    keys: [PublicKey; 3],
+    born: Timestamp,
     machine: MachineId,
     nonces: [u64; 3],
     step: usize,
@@ -38,8 +39,12 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Makes the people and what must be sent first, in this order.
-    pub(crate) fn new(people: usize) -> (Self, Vec<Act>) {
+    /// Makes the people, whose keys `key` names, and what must be sent first, in this order.
+    pub(crate) fn new(
+        people: usize,
+        born: Timestamp,
+        key: impl Fn(u64) -> PublicKey,
+    ) -> (Self, Vec<Act>) {
         let mut acts = Vec::new();
         let mut life = Self {
             people: Vec::new(),
@@ -47,26 +52,22 @@ impl Life {
             bid: None,
         };
         for n in 0..people as u64 {
-            let (tenant, provider) = (3 * n + 1, 3 * n + 2);
-            for (at, to) in [(0, tenant), (1, provider)] {
+            let numbers = [3 * n + 1, 3 * n + 2, 3 * n + 3];
+            let keys = numbers.map(&key);
+            for (at, to) in [(0, keys[0]), (1, keys[1])] {
                 let nonce = 2 * n + at;
-                let (to, amount) = (account(to), Money::from_dollars(100_000));
-                let reference = Digest::of(&[&nonce.to_le_bytes()]);
-                acts.push((
-                    TREASURER,
-                    nonce,
-                    Tx::Issue {
-                        to,
-                        amount,
-                        reference,
-                    },
-                ));
+                let call = Tx::Issue {
+                    to: AccountId::of(to),
+                    amount: Money::from_dollars(100_000),
+                    reference: Digest::of(&[&nonce.to_le_bytes()]),
+                };
+                acts.push((TREASURER, nonce, call));
             }
             life.people.push(Person {
-                tenant,
-                provider,
-                sign: 3 * n + 3,
-                machine: MachineId::created_by(&key(provider), 2),
+                numbers,
+                keys,
+                born,
+                machine: MachineId::created_by(&keys[1], 2),
                 nonces: [0; 3],
                 // So that not all do the same at the same time.
                 step: n as usize % LIFE.len(),
@@ -89,7 +90,7 @@ impl Life {
         }
         self.turn = (self.turn + 1) % self.people.len();
         let next = (self.turn + 1) % self.people.len();
-        let to = account(self.people[next].tenant);
+        let to = AccountId::of(self.people[next].keys[0]);
         let person = &mut self.people[self.turn];
         let deed = LIFE[person.step];
         person.step = (person.step + 1) % LIFE.len();
@@ -119,14 +120,14 @@ impl Life {
 impl Person {
     /// Signs with the tenant's (0), the provider's (1) or the machine's key (2).
     fn act(&mut self, role: usize, call: Tx) -> Act {
-        let number = [self.tenant, self.provider, self.sign][role];
+        let number = self.numbers[role];
         let nonce = self.nonces[role];
         self.nonces[role] += 1;
         (number, nonce, call)
     }
 
     fn set_up(&mut self) -> Vec<Act> {
-        let sign = key(self.sign);
+        let sign = self.keys[2];
         let keys = MachineKeys {
             sign,
             endpoint: sign,
@@ -141,7 +142,7 @@ impl Person {
             term_max: Millis::from_secs(86_400),
             preempt_notice: Millis::from_secs(30),
             sla: SlaClass::None,
-            expires_at: Timestamp::from_unix_millis(START_MS + 300 * 86_400_000),
+            expires_at: self.born.after(Millis::from_secs(300 * 86_400)),
         };
         vec![
             self.act(
@@ -169,10 +170,10 @@ impl Person {
     }
 
     fn order(&mut self) -> (Act, Act) {
-        let job = JobId::created_by(&key(self.tenant), self.nonces[0]);
+        let job = JobId::created_by(&self.keys[0], self.nonces[0]);
         let order = OrderId::child_of(job.to_bytes(), 0);
         self.lease = Some(LeaseId::child_of(order.to_bytes(), 0));
-        let spec = job_for(account(self.provider));
+        let spec = job_for(AccountId::of(self.keys[1]));
         let bid = BidTerms {
             order,
             machine: self.machine,
@@ -234,7 +235,8 @@ impl Person {
 
     /// Returns an instant that the ledger cuts to block time, because the stream does not know when it is sent.
     fn clock(&self) -> Timestamp {
-        Timestamp::from_unix_millis(START_MS + 365 * 86_400_000 + self.beats)
+        self.born
+            .after(Millis::from_millis(365 * 86_400_000 + self.beats))
     }
 }
 
@@ -316,4 +318,8 @@ fn job_for(provider: AccountId) -> JobSpec {
             seal: PublicKey::default(),
         }],
     }
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("a valid name")
 }

@@ -3,7 +3,7 @@
 use market::*;
 
 use crate::{
-    crowd::{BLOCK_TXS, genesis, key},
+    crowd::{BLOCK_TXS, START_MS, genesis, key},
     figures::{Figures, Took, time},
     life::{Act, Life},
 };
@@ -18,7 +18,7 @@ const RETENTION: Millis = Millis::from_secs(60);
 pub(crate) fn measure(figures: &mut Figures, ops: usize) {
     let make = || Market::genesis(&genesis(RETENTION)).expect("a valid genesis");
     let (mut lived, mut replayed) = (make(), make());
-    let (mut life, acts) = Life::new(PEOPLE);
+    let (mut life, acts) = Life::new(PEOPLE, Timestamp::from_unix_millis(START_MS), key);
     let mut acts = acts.into_iter();
     let (mut done, mut rejected) = (0, 0);
     let mut took = Took::default();

@@ -1,0 +1,142 @@
+//! Signing a load in advance, and sending it.
+
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use market::{codec::TxId, *};
+use node::{Handle, SubmitError, WaitError};
+
+use crate::{
+    BATCH,
+    life::{Act, Life},
+};
+
+/// Wait before what did not fit is sent again.
+const AGAIN: Duration = Duration::from_millis(2);
+/// Longest wait for anything to become final.
+const FINAL_MAX: Duration = Duration::from_secs(120);
+/// Tasks that submit: one for each core.
+const TASKS: usize = 2;
+
+/// Makes and signs the load.
+pub(crate) struct Sender {
+    keys: Vec<SigningKey>,
+    life: Life,
+    set_up: Vec<Act>,
+    expires_at: Timestamp,
+}
+
+pub(crate) fn network() -> NetworkName {
+    NetworkName::parse("bench").expect("a valid name")
+}
+
+impl Sender {
+    pub(crate) fn new(people: usize, born: Timestamp) -> Self {
+        let secret = |n: usize| Digest::of(&[b"bench key", &n.to_le_bytes()]).0;
+        let keys: Vec<SigningKey> = (0..=3 * people)
+            .map(|n| SigningKey::from_bytes(&secret(n)))
+            .collect();
+        let (life, set_up) = Life::new(people, born, |n| PublicKey::of(&keys[n as usize]));
+        Self {
+            keys,
+            life,
+            set_up,
+            expires_at: born.after(Millis::from_secs(12 * 3_600)),
+        }
+    }
+
+    pub(crate) fn treasurer(&self) -> PublicKey {
+        PublicKey::of(&self.keys[0])
+    }
+
+    /// Signs what must be final first, in waves: a key may send only once its account or machine is there.
+    pub(crate) fn sign_set_up(&mut self) -> [Vec<Vec<u8>>; 3] {
+        let mut waves = [vec![], vec![], vec![]];
+        for act in std::mem::take(&mut self.set_up) {
+            let wave = match act.2 {
+                Tx::Issue { .. } => 0,
+                Tx::Beat(_) => 2,
+                _ => 1,
+            };
+            waves[wave].push(self.sign_one(act));
+        }
+        waves
+    }
+
+    pub(crate) fn sign(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let acts: Vec<Act> = (0..count).map(|_| self.life.next()).collect();
+        acts.into_iter().map(|act| self.sign_one(act)).collect()
+    }
+
+    fn sign_one(&self, (number, nonce, call): Act) -> Vec<u8> {
+        let key = &self.keys[number as usize];
+        let body = TxBody {
+            signer: PublicKey::of(key),
+            nonce,
+            expires_at: self.expires_at,
+            call,
+        };
+        body.sign(&network(), key).encode()
+    }
+}
+
+/// Sends everything as fast as the node takes it, and waits until all is final. Returns how many it did not take.
+pub(crate) async fn saturate(handle: &Handle, txs: &[Vec<u8>]) -> usize {
+    let share = |task: usize| -> Vec<Vec<u8>> {
+        let batches = txs.chunks(BATCH).skip(task).step_by(TASKS);
+        batches.flatten().cloned().collect()
+    };
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| (handle.clone(), share(task)))
+        .map(|(handle, mine)| {
+            tokio::spawn(async move {
+                let mut last = None;
+                for batch in mine.chunks(BATCH) {
+                    last = submit(&handle, batch).await.or(last);
+                }
+                last
+            })
+        })
+        .collect();
+    for task in tasks {
+        let last = task.await.expect("submitting does not panic");
+        is_final(handle, last).await;
+    }
+    let empty = async {
+        while handle.status().pool_txs > 0 {
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    drop(tokio::time::timeout(FINAL_MAX, empty).await);
+    handle.status().pool_txs
+}
+
+/// Submits a batch in order, waiting while the pool is full; returns the last one's id.
+pub(crate) async fn submit(handle: &Handle, batch: &[Vec<u8>]) -> Option<TxId> {
+    let mut last = None;
+    for bytes in batch {
+        let tx = SignedTx::decode(bytes).expect("we encoded it");
+        loop {
+            match handle.submit(tx.clone()).await {
+                Ok(id) => last = Some(id),
+                Err(SubmitError::Full(_)) => {
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
+                Err(why) => panic!("the node refuses the load: {why}"),
+            }
+            break;
+        }
+    }
+    last
+}
+
+/// Waits until a transaction is final.
+pub(crate) async fn is_final(handle: &Handle, id: Option<TxId>) {
+    let Some(id) = id else { return };
+    match handle.receipt(&id, FINAL_MAX).await {
+        Ok(_) => {}
+        Err(why @ (WaitError::NotYet | WaitError::Dropped)) => panic!("not final: {why}"),
+        Err(why) => panic!("no receipt: {why}"),
+    }
+}
