@@ -60,6 +60,17 @@ const BENCHES: &[Bench] = &[
             Target::AtMost("replay_10m_ops_s", 60.0),
         ],
     },
+    Bench {
+        name: "ledger",
+        about: "a node of one validator: load, finality, idling, memory, disk",
+        run: Run::Program(program::LEDGER),
+        targets: &[
+            Target::AtLeast("tx_per_s", 20_000.0),
+            Target::AtMost("finality_p50_ms", 50.0),
+            Target::AtMost("idle_cpu_ratio", 0.02),
+            Target::AtMost("rss_mib", 250.0),
+        ],
+    },
 ];
 
 /// Runs the bench that the words name, and prints its report.

@@ -13,6 +13,10 @@ pub(super) struct Program(&'static [&'static str]);
 /// The state machine alone.
 pub(super) const MARKET: Program = Program(&["-p", "market", "--bench", "market"]);
 
+/// A whole node. All of the workspace, because Cargo would choose other features for the node alone and build its engine
+/// anew, which takes minutes.
+pub(super) const LEDGER: Program = Program(&["--workspace", "--bench", "ledger"]);
+
 impl Program {
     /// Runs it with these options. What it says while it goes on is passed on; its last line is its report.
     pub(super) fn run(&self, shop: &Shop, options: &[&str]) -> Result<Report> {

@@ -34,7 +34,7 @@ use figures::{Figures, note, quantile_us};
 use market::{Genesis, Params, Timestamp};
 use node::{Config, Handle, Node};
 use process::Usage;
-use send::Sender;
+use send::{Load, Sender};
 
 /// Transactions of one batch.
 const BATCH: usize = 100;
@@ -136,7 +136,7 @@ async fn measure(plan: &Plan) -> Figures {
 }
 
 /// As fast as it goes.
-async fn put_saturated(figures: &mut Figures, plan: &Plan, handle: &Handle, txs: &[Vec<u8>]) {
+async fn put_saturated(figures: &mut Figures, plan: &Plan, handle: &Handle, txs: &Load) {
     note("saturated");
     let height = handle.status().head.height;
     let usage = Usage::now(&plan.folder);

@@ -1,6 +1,6 @@
 //! Signing a load in advance, and sending it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use market::{codec::TxId, *};
@@ -17,6 +17,9 @@ const AGAIN: Duration = Duration::from_millis(2);
 const FINAL_MAX: Duration = Duration::from_secs(120);
 /// Tasks that submit: one for each core.
 const TASKS: usize = 2;
+
+/// Signed transactions, encoded.
+pub(crate) type Load = Arc<[Vec<u8>]>;
 
 /// Makes and signs the load.
 pub(crate) struct Sender {
@@ -50,8 +53,8 @@ impl Sender {
     }
 
     /// Signs what must be final first, in waves: a key may send only once its account or machine is there.
-    pub(crate) fn sign_set_up(&mut self) -> [Vec<Vec<u8>>; 3] {
-        let mut waves = [vec![], vec![], vec![]];
+    pub(crate) fn sign_set_up(&mut self) -> [Load; 3] {
+        let mut waves: [Vec<Vec<u8>>; 3] = Default::default();
         for act in std::mem::take(&mut self.set_up) {
             let wave = match act.2 {
                 Tx::Issue { .. } => 0,
@@ -60,10 +63,10 @@ impl Sender {
             };
             waves[wave].push(self.sign_one(act));
         }
-        waves
+        waves.map(Arc::from)
     }
 
-    pub(crate) fn sign(&mut self, count: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn sign(&mut self, count: usize) -> Load {
         let acts: Vec<Act> = (0..count).map(|_| self.life.next()).collect();
         acts.into_iter().map(|act| self.sign_one(act)).collect()
     }
@@ -81,17 +84,13 @@ impl Sender {
 }
 
 /// Sends everything as fast as the node takes it, and waits until all is final. Returns how many it did not take.
-pub(crate) async fn saturate(handle: &Handle, txs: &[Vec<u8>]) -> usize {
-    let share = |task: usize| -> Vec<Vec<u8>> {
-        let batches = txs.chunks(BATCH).skip(task).step_by(TASKS);
-        batches.flatten().cloned().collect()
-    };
+pub(crate) async fn saturate(handle: &Handle, txs: &Load) -> usize {
     let tasks: Vec<_> = (0..TASKS)
-        .map(|task| (handle.clone(), share(task)))
-        .map(|(handle, mine)| {
+        .map(|task| (task, handle.clone(), Arc::clone(txs)))
+        .map(|(task, handle, txs)| {
             tokio::spawn(async move {
                 let mut last = None;
-                for batch in mine.chunks(BATCH) {
+                for batch in txs.chunks(BATCH).skip(task).step_by(TASKS) {
                     last = submit(&handle, batch).await.or(last);
                 }
                 last
