@@ -14,7 +14,7 @@ use crate::{
 /// Wait before what did not fit is sent again.
 const AGAIN: Duration = Duration::from_millis(2);
 /// Longest wait for anything to become final.
-const FINAL_MAX: Duration = Duration::from_secs(120);
+const FINAL_MAX: Duration = Duration::from_mins(2);
 /// Tasks that submit: one for each core.
 const TASKS: usize = 2;
 
