@@ -6,7 +6,7 @@
 //! --people N    tenants with a provider and a machine each (5000)
 //! --folder P    where the node's data lies while it runs (a new folder in the current one)
 //! ```
-//! Everything is signed before it is sent, and submitted in batches of 100 by one task a core. Half are beats, a fifth
+//! Everything is signed before it is sent, and submitted in batches of 100 by two tasks, each for half of the people. Half are beats, a fifth
 //! transfers, the rest orders, bids, reports of ready and of the end. The last line is a JSON object.
 #![expect(
     clippy::cast_precision_loss,
@@ -155,7 +155,7 @@ async fn put_saturated(figures: &mut Figures, plan: &Plan, handle: &Handle, txs:
 }
 
 /// At a fixed load: from handing over a batch until its last transaction is final and can be read.
-async fn put_steady(figures: &mut Figures, handle: &Handle, txs: &[Vec<u8>]) {
+async fn put_steady(figures: &mut Figures, handle: &Handle, txs: &Load) {
     note("steady");
     let step = Duration::from_secs(1) * BATCH as u32 / STEADY_PER_S as u32;
     let start = Instant::now();
@@ -164,6 +164,7 @@ async fn put_steady(figures: &mut Figures, handle: &Handle, txs: &[Vec<u8>]) {
         tokio::time::sleep_until((start + step * n).into()).await;
         let (handle, batch) = (handle.clone(), batch.to_vec());
         waits.push(tokio::spawn(async move {
+            let batch: Vec<&[u8]> = batch.iter().map(|(_, bytes)| bytes.as_slice()).collect();
             let begin = Instant::now();
             let last = send::submit(&handle, &batch).await;
             send::is_final(&handle, last).await;
