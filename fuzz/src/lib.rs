@@ -9,6 +9,7 @@
 //! - `cargo run --release -p fuzz -- TARGET FILE`: one input, to look at a crash.
 
 mod bytes;
+mod images;
 mod ledger;
 pub mod mutate;
 mod texts;
@@ -81,6 +82,36 @@ pub const TARGETS: &[Target] = &[
         from: "either end of a stream between machines",
         run: net::fuzz::frames,
         seeds: bytes::frames,
+    },
+    Target {
+        name: "image",
+        from: "a registry or a folder that a tenant names",
+        run: images::manifest,
+        seeds: images::manifests,
+    },
+    Target {
+        name: "layer",
+        from: "a registry or a folder that a tenant names",
+        run: images::layer,
+        seeds: images::layers,
+    },
+    Target {
+        name: "registry",
+        from: "a registry, in its refusals and beside its blobs",
+        run: images::registry,
+        seeds: images::registries,
+    },
+    Target {
+        name: "devices",
+        from: "whoever wrote a machine's device descriptions",
+        run: images::devices,
+        seeds: images::device_specs,
+    },
+    Target {
+        name: "job-file",
+        from: "a tenant, or whoever wrote the file",
+        run: texts::job_file,
+        seeds: texts::job_files,
     },
     Target {
         name: "query",

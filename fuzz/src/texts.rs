@@ -1,7 +1,28 @@
 //! Texts: queries, JSON, event streams, ids.
 
+use api::jobfile::JobFile;
 use api::view::text::Text;
 use market::{AccountId, BidId, JobId, LeaseId, MachineId, Name, NetworkName, OfferId, OrderId};
+
+/// Reads a job file; one that is accepted must survive being written again.
+pub(crate) fn job_file(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(file) = JobFile::read(text) {
+        let again = JobFile::read(&file.write(None)).expect("a job file that we wrote can be read");
+        assert_eq!(again, file, "a job file changes by being written");
+    }
+}
+
+pub(crate) fn job_files() -> Vec<Vec<u8>> {
+    let text = "name: finetune\nimage: 127.0.0.1:5000/app:v1\ncommand: python train.py\nresources: { gpu: h100:1, \
+        vram: 80G, cpu: 8, memory: 64G }\nlimits: { max_price: 1.80, budget: 25, duration: 8h }\nenv: { A: b }\n";
+    vec![
+        text.as_bytes().to_vec(),
+        b"a: &a [1]\nb: [*a, *a]\n".to_vec(),
+    ]
+}
 
 /// Reads a query string as every route does.
 pub(crate) fn query(bytes: &[u8]) {
