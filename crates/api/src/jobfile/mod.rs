@@ -6,7 +6,7 @@
 //!
 //! # Map
 //! - [`JobFile`]: what a file says, every key optional; [`JobFile::read`] and [`JobFile::write`]
-//! - [`fields`]: the table of keys; [`schema`]: the same as a JSON Schema
+//! - [`fields`]: the table of keys; [`schema()`]: the same as a JSON Schema
 //! - [`quantity`]: sizes, prices, durations and GPU models as people type them
 //! - [`BadJobFile`]: what is wrong, at which line and column
 //! - `tree`: the YAML below it, bounded
