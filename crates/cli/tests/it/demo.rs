@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::world::{World, can_run_containers, http_get, job_id};
+use crate::world::{World, can_run_containers, http_get, job_id, until};
 
 /// Two commands to a paid job in less than this: the promise of the quickstart, with room for two busy cores.
 const DEMO_MAX: Duration = Duration::from_mins(2);
@@ -45,7 +45,7 @@ fn killed_processes_lose_nothing_and_are_started_again() {
     let image = isolation(&world);
     let options = ["-d", "-y", "--budget", "0.05", "--name", "survivor"];
     let job = job_id(&world.good(&run_words(&options, &image, &["sleep", "6"])));
-    wait_until_running(&world, &job);
+    until("running", WAIT_MAX, || world.runs(&job));
     for name in ["node", "provider-a", "provider-b"] {
         world.kill(name);
     }
@@ -54,7 +54,7 @@ fn killed_processes_lose_nothing_and_are_started_again() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(!ran.stderr.contains("was running"), "{}", ran.stderr);
     assert!(world.good(&["logs", "-f", &job]).ends_with("awake\n"));
-    let view = wait_until_ended(&world, &job);
+    let view = world.ended(&job, WAIT_MAX);
     assert_eq!(view["end"]["reason"]["code"], "completed", "{view}");
     assert_eq!(view["orders"], 1, "it was never placed anew: {view}");
     // It slept for six seconds on a slot at nine cents an hour: 150 micro-dollars, and a little for starting and ending.
@@ -62,39 +62,6 @@ fn killed_processes_lose_nothing_and_are_started_again() {
     assert!((150..=170).contains(&charged), "{view}");
     world.good(&["down"]);
     assert_eq!(world.left(), Vec::<String>::new());
-}
-
-fn wait_until_running(world: &World, job: &str) {
-    wait_for(world, job, |view| !view["lease"].is_null());
-    let lease = world.good(&["lease", "list", job, "-q"]);
-    let begun = std::time::Instant::now();
-    while !world
-        .good(&["lease", "show", lease.trim(), "-o", "json"])
-        .contains("\"state\":\"running\"")
-    {
-        assert!(begun.elapsed() < WAIT_MAX, "the lease does not run");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn wait_until_ended(world: &World, job: &str) -> serde_json::Value {
-    wait_for(world, job, |view| view["state"] == "ended")
-}
-
-fn wait_for(
-    world: &World,
-    job: &str,
-    so: impl Fn(&serde_json::Value) -> bool,
-) -> serde_json::Value {
-    let begun = std::time::Instant::now();
-    loop {
-        let view = serde_json::from_str(&world.good(&["job", "show", job, "-o", "json"])).unwrap();
-        if so(&view) {
-            return view;
-        }
-        assert!(begun.elapsed() < WAIT_MAX, "{view}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn job_file_is_planned_and_run(world: &World, isolation: &[String]) {
@@ -218,11 +185,11 @@ fn demo_again_goes_on_where_it_was(world: &World) {
 }
 
 fn isolation(world: &World) -> Vec<String> {
-    let image = format!("oci:{}", world.home().join("images/demo").display());
-    let offers: serde_json::Value =
-        serde_json::from_str(&world.good(&["offers", "-o", "json"])).unwrap();
-    let class = offers["items"][0]["isolation"].as_str().unwrap().to_owned();
-    vec!["--isolation".to_owned(), class, image]
+    vec![
+        "--isolation".to_owned(),
+        world.isolation(),
+        world.demo_image(),
+    ]
 }
 
 /// Returns the words of a run of the demo's image.

@@ -8,9 +8,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::world::{World, can_run_containers};
+use crate::world::{World, can_run_containers, end_within};
 
 /// The book.
 const BOOK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src");
@@ -151,18 +151,8 @@ impl Shell {
             .stderr(file)
             .spawn()
             .unwrap();
-        let begun = Instant::now();
-        let code = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break status.code().unwrap_or(-1);
-            }
-            if begun.elapsed() > COMMAND_MAX {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break -1;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
+        let ended = end_within(&mut child, COMMAND_MAX);
+        let code = ended.and_then(|status| status.code()).unwrap_or(-1);
         let printed = std::fs::read(&log).unwrap();
         let printed = String::from_utf8_lossy(&printed).into_owned();
         let home = self.world.home().to_str().unwrap();

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -160,26 +160,34 @@ impl Drop for World {
     }
 }
 
+/// Waits for a process to end; one that takes longer is killed, and `None` returned.
+pub(crate) fn end_within(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if begun.elapsed() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn finish(command: &mut Command, words: &[&str]) -> Ran {
     let begun = Instant::now();
     let mut child = command.spawn().unwrap();
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let stdout = std::thread::spawn(move || read(&mut out));
     let stderr = std::thread::spawn(move || read(&mut err));
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if begun.elapsed() > COMMAND_DEADLINE {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!(
-                "{words:?} takes longer than {COMMAND_DEADLINE:?}\n{}\n{}",
-                stdout.join().unwrap(),
-                stderr.join().unwrap()
-            );
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    let Some(status) = end_within(&mut child, COMMAND_DEADLINE) else {
+        panic!(
+            "{words:?} takes longer than {COMMAND_DEADLINE:?}\n{}\n{}",
+            stdout.join().unwrap(),
+            stderr.join().unwrap()
+        );
     };
     Ran {
         code: status.code().unwrap_or(-1),
