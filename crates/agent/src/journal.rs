@@ -9,6 +9,8 @@
 //!
 //! Secrets of jobs are never written here.
 
+mod v1;
+
 use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -27,8 +29,8 @@ use crate::{
     core::{Kept, Wanted},
 };
 
-/// Version of the folder's form. A newer one is refused.
-const STATE_VERSION: u8 = 1;
+/// Version of the folder's form. A newer one is refused, an older one read and written anew.
+const STATE_VERSION: u8 = 2;
 /// Largest state: a few hundred leases and an hour of beats are far below.
 const STATE_BYTES_MAX: u64 = 16 << 20;
 
@@ -270,7 +272,7 @@ fn read_state(path: &Path) -> Result<State, JournalError> {
         Err(e) => return Err(io_error("read", path)(e)),
     };
     let (version, rest) = bytes.split_first().ok_or_else(|| damaged("it is empty"))?;
-    if *version != STATE_VERSION {
+    if *version > STATE_VERSION {
         return Err(JournalError::Newer {
             path: path.to_owned(),
             version: *version,
@@ -282,7 +284,12 @@ fn read_state(path: &Path) -> Result<State, JournalError> {
     if Digest::of(&[body]).0 != *sum {
         return Err(damaged("its checksum does not fit"));
     }
-    borsh::from_slice(body).map_err(|_| damaged("it cannot be read"))
+    let read = match *version {
+        1 => borsh::from_slice::<v1::StateV1>(body).map(State::from),
+        STATE_VERSION => borsh::from_slice(body),
+        _ => return Err(damaged("there never was such a version")),
+    };
+    read.map_err(|_| damaged("it cannot be read"))
 }
 
 /// Replaces `folder/name` in one step that survives a power cut; only the owner can read it.
@@ -376,6 +383,50 @@ mod tests {
             }
             assert_eq!(fs::read(&path).unwrap(), bytes);
         }
+    }
+
+    #[test]
+    fn state_of_version_1_is_read_and_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Journal::open(dir.path()).unwrap());
+        let lease = LeaseId::from_bytes([5; 16]);
+        let kept = v1::KeptV1 {
+            started: Some(Timestamp::from_unix_millis(7)),
+            stop: None,
+            ended: None,
+            ready_settled: true,
+            ended_settled: false,
+        };
+        let wanted = v1::WantedV1 {
+            phase: v1::PhaseV1::Paused,
+            duration_max: market::Millis::from_secs(9),
+            affords: market::Millis::from_secs(8),
+            notice: market::Millis::from_secs(7),
+        };
+        let old = v1::StateV1 {
+            identity: None,
+            chain: Chain::default(),
+            kept: [(lease, kept)].into(),
+            wanted: [(lease, wanted)].into(),
+            height: Height::from_number(3),
+        };
+        let body = market::codec::encode(&old);
+        let mut bytes = vec![1];
+        bytes.extend(Digest::of(&[&body]).0);
+        bytes.extend(body);
+        fs::write(dir.path().join("state"), bytes).unwrap();
+
+        let journal = Journal::open(dir.path()).unwrap();
+        let state = journal.state.clone();
+        assert!(state.kept[&lease].ready_settled && !state.kept[&lease].resting);
+        let left = market::Millis::ZERO;
+        assert_eq!(
+            state.wanted[&lease].phase,
+            crate::core::Phase::Paused { left }
+        );
+        journal.save().unwrap();
+        drop(journal);
+        assert_eq!(Journal::open(dir.path()).unwrap().state, state);
     }
 
     #[test]

@@ -84,6 +84,12 @@ pub enum Error {
         /// What went wrong, for people.
         reason: String,
     },
+    /// Only what has exited can be started anew.
+    #[error("container {id} has not exited, so it cannot be started anew")]
+    NotEnded {
+        /// The one asked for.
+        id: ContainerId,
+    },
     /// Something did not happen in time.
     #[error("gave up {what} after {after:?}")]
     Deadline {
@@ -127,6 +133,7 @@ impl Error {
             | Self::SpecDiffers { .. }
             | Self::NotPrepared { .. }
             | Self::Devices { .. }
+            | Self::NotEnded { .. }
             | Self::Io { .. } => Blame::Provider,
             Self::BadSpec { .. } => Blame::Tenant,
             Self::Image { source, .. } => source.blame(),

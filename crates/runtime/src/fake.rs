@@ -39,6 +39,7 @@ struct FakeContainer {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     stats: Stats,
+    rounds: u32,
 }
 
 /// A call of [`Runtime`] that a fault can be put into.
@@ -48,6 +49,7 @@ pub enum Operation {
     Prepare,
     Create,
     Start,
+    Restart,
     Stop,
     Remove,
     Status,
@@ -59,6 +61,7 @@ impl Operation {
             Self::Prepare => "prepare",
             Self::Create => "create",
             Self::Start => "start",
+            Self::Restart => "restart",
             Self::Stop => "stop",
             Self::Remove => "remove",
             Self::Status => "status",
@@ -263,6 +266,7 @@ impl Runtime for Fake {
                 stdout: Vec::new(),
                 stderr: Vec::new(),
                 stats: Stats::default(),
+                rounds: 0,
             };
             world.containers.insert(id.clone(), container);
             Ok(())
@@ -282,6 +286,28 @@ impl Runtime for Fake {
             Ok(())
         })
         .await
+    }
+
+    async fn restart(&self, id: &ContainerId, round: u32) -> Result<()> {
+        let result = self
+            .call(Operation::Restart, |world| {
+                let container = world.get(id)?;
+                if container.rounds >= round {
+                    return Ok(());
+                }
+                if !matches!(container.status, Status::Exited(_)) {
+                    return Err(Error::NotEnded { id: id.clone() });
+                }
+                container.rounds = round;
+                container.status = Status::Running {
+                    started_at_ms: files::now_ms(),
+                };
+                *world.starts.entry(id.clone()).or_default() += 1;
+                Ok(())
+            })
+            .await;
+        self.changed.notify_waiters();
+        result
     }
 
     async fn stop(&self, id: &ContainerId, _grace: Duration) -> Result<()> {

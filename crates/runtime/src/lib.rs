@@ -102,6 +102,13 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// is no error: the container has then exited with that code.
     async fn start(&self, id: &ContainerId) -> Result<()>;
 
+    /// Starts the ended container `id` anew on the disk that it left, and returns once its command runs or has failed
+    /// to. `round` counts from 1; each is made once, however often it is asked for. Its output goes on where it was.
+    ///
+    /// # Errors
+    /// [`Error::NotEnded`] where it has not exited; else as [`Runtime::start`].
+    async fn restart(&self, id: &ContainerId, round: u32) -> Result<()>;
+
     /// Asks `id` to end (SIGTERM), kills everything in it after `grace`, at most an hour, and returns once it
     /// has ended.
     /// Does nothing where it has ended; one that never started will not start afterwards.

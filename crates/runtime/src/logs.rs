@@ -65,15 +65,16 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    /// Opens the stream's first segment in `dir`.
+    /// Opens the stream's last segment in `dir`: its first one, unless the container was started anew.
     pub(crate) fn create(dir: &Path, stream: LogStream) -> io::Result<Self> {
-        let file = open_segment(dir, stream, 0)?;
+        let last = list_segments(dir, stream)?.last().copied();
+        let (index, written) = last.unwrap_or((0, 0));
         Ok(Self {
             dir: dir.to_owned(),
             stream,
-            index: 0,
-            file,
-            room: SEGMENT_BYTES,
+            index,
+            file: open_segment(dir, stream, index)?,
+            room: SEGMENT_BYTES.saturating_sub(written),
         })
     }
 

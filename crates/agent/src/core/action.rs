@@ -14,6 +14,12 @@ pub enum Action {
     Prepare { lease: LeaseId },
     /// Lay the container out unless it is, write the started mark to disk, start it.
     Start { lease: LeaseId },
+    /// Start the workload of a lease that rested anew, on the disk that it left; the mark is written to disk first.
+    Restart {
+        lease: LeaseId,
+        /// For the how manyth time.
+        round: u32,
+    },
     /// Send a report to the ledger; its content is written to disk first.
     Report {
         lease: LeaseId,
@@ -45,6 +51,7 @@ impl Action {
             Self::FetchManifest { lease }
             | Self::Prepare { lease }
             | Self::Start { lease }
+            | Self::Restart { lease, .. }
             | Self::Report { lease, .. }
             | Self::Stop { lease, .. }
             | Self::Remove { lease }
@@ -81,6 +88,8 @@ pub enum StopWhy {
     Limit,
     /// The lease is being taken back: preempted, or the machine is drained.
     Notice,
+    /// It rests: its funds ran out, or the ledger was silent for longer than its tenant allows.
+    Pause,
     /// Its end was reported already and something of it still runs.
     Over,
 }

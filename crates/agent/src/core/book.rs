@@ -46,8 +46,15 @@ pub struct Record {
     pub retry_at: Option<Timestamp>,
     /// Who is to blame that it cannot be started.
     pub verdict: Option<Blame>,
+    /// Whether the ledger has refused a ready report for good and its word on the lease is older than that: it may have
+    /// taken the same report before.
+    pub unsure: bool,
     /// When it was last seen running.
     pub alive_at: Option<Timestamp>,
+    /// The last restart that the runtime is known to have made.
+    pub round_made: u32,
+    /// When a lease that rests may be started again at the earliest: the last time the ledger did not want it.
+    pub rest_until: Option<Timestamp>,
 }
 
 /// What of a record survives a restart.
@@ -63,6 +70,10 @@ pub struct Kept {
     pub ready_settled: bool,
     /// Whether the ledger has answered the end report.
     pub ended_settled: bool,
+    /// Whether the workload was stopped because its lease rests: its end is not the lease's.
+    pub resting: bool,
+    /// How often it was started anew.
+    pub round: u32,
 }
 
 /// When a workload was asked to end because the lease is being taken back.
@@ -79,6 +90,7 @@ pub enum Step {
     FetchManifest,
     Prepare,
     Start,
+    Restart,
     Stop,
     Remove,
     Look,
@@ -99,6 +111,18 @@ impl Record {
         self.stopping = None;
     }
 
+    /// Notes that the workload is about to be started anew, at `now`; `again_ready` where the ledger shall hear of it.
+    pub fn restart(&mut self, now: Timestamp, again_ready: bool) {
+        let kept = &mut self.kept;
+        kept.round = kept.round.saturating_add(1);
+        kept.resting = false;
+        kept.started = Some(now);
+        kept.ended = None;
+        kept.ended_settled = false;
+        kept.ready_settled &= !again_ready;
+        self.refusals = 0;
+    }
+
     /// Notes that a step succeeded.
     pub fn step_done(&mut self, step: Step) {
         self.idle();
@@ -107,6 +131,7 @@ impl Record {
         match step {
             Step::FetchManifest => self.manifest = true,
             Step::Prepare => self.image = true,
+            Step::Restart => self.round_made = self.kept.round,
             Step::Start | Step::Stop | Step::Remove | Step::Look => {}
         }
     }
@@ -117,7 +142,10 @@ impl Record {
         self.idle();
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now.after(backoff(self.failures)));
-        let launching = matches!(step, Step::FetchManifest | Step::Prepare | Step::Start);
+        let launching = matches!(
+            step,
+            Step::FetchManifest | Step::Prepare | Step::Start | Step::Restart
+        );
         let final_blame = match blame {
             Blame::Transient if self.failures <= TRIES_MAX => None,
             // Whoever keeps the manifest was the tenant's choice, and a manifest that was never sent is the tenant's doing.

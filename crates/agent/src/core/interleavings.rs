@@ -1,4 +1,4 @@
-//! Any order of crashes, restarts and silences: no lease is started twice, no live one is stopped, and once the faults
+//! Any order of crashes, restarts, silences and pauses: no lease is started twice for one award or top-up, no live one is stopped, and once the faults
 //! stop, everything comes to rest.
 
 use proptest::prelude::*;
@@ -8,6 +8,9 @@ use super::*;
 const LEASES: u8 = 3;
 const START_BY: Millis = Millis::from_secs(60);
 const LIMIT: Millis = Millis::from_secs(120);
+const SPENT: Phase = Phase::Paused { left: Millis::ZERO };
+/// The lease whose job pauses when its funds are used up; those of the others end.
+const PAUSES: u8 = 2;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -15,6 +18,9 @@ enum Op {
     Award(u8),
     Preempt(u8),
     End(u8),
+    /// Its funds run out, or are added to.
+    Pause(u8),
+    TopUp(u8),
     /// The agent hears from the ledger, from a node that lags behind, or not at all.
     Answer,
     LaggingAnswer,
@@ -40,6 +46,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => n.clone().prop_map(Op::Award),
         1 => n.clone().prop_map(Op::Preempt),
         1 => n.clone().prop_map(Op::End),
+        2 => n.clone().prop_map(Op::Pause),
+        2 => n.clone().prop_map(Op::TopUp),
         6 => Just(Op::Answer),
         1 => Just(Op::LaggingAnswer),
         1 => Just(Op::Silence),
@@ -59,10 +67,14 @@ struct World {
     ledger: BTreeMap<LeaseId, Wanted>,
     containers: BTreeMap<LeaseId, Status>,
     starts: BTreeMap<LeaseId, u32>,
+    /// The restarts that the runtime has made.
+    rounds: BTreeMap<LeaseId, u32>,
     disk: Book,
     book: Book,
     view: View,
     seen: Seen,
+    /// Whether the ledger took the last ready report.
+    ready_taken: bool,
 }
 
 impl World {
@@ -73,10 +85,12 @@ impl World {
             ledger: BTreeMap::new(),
             containers: BTreeMap::new(),
             starts: BTreeMap::new(),
+            rounds: BTreeMap::new(),
             disk: Book::new(),
             book: Book::new(),
             view: View::unknown(),
             seen: Seen::NotYet,
+            ready_taken: false,
         }
     }
 
@@ -95,6 +109,11 @@ impl World {
                 self.set_if(*n, phase, |p| matches!(p, Some(Phase::Running { .. })));
             }
             Op::End(n) => self.set_if(*n, Phase::Ended, |p| p.is_some()),
+            Op::Pause(n) => self.set_if(*n, SPENT, |p| matches!(p, Some(Phase::Running { .. }))),
+            Op::TopUp(n) => {
+                let added = Phase::Paused { left: LIMIT };
+                self.set_if(*n, added, |p| matches!(p, Some(Phase::Paused { .. })));
+            }
             Op::Answer => self.answer(),
             Op::LaggingAnswer => {
                 // A node that is behind what this machine has heard may deny everything.
@@ -104,7 +123,7 @@ impl World {
                     self.view.learn(Answer { height, leases }, self.now);
                 }
             }
-            Op::Silence => self.view.lose_sight(),
+            Op::Silence => self.view.lose_sight(self.now),
             Op::Act {
                 which,
                 killed_after,
@@ -142,6 +161,7 @@ impl World {
                 duration_max: LIMIT,
                 affords: Millis::MAX,
                 notice: Millis::from_secs(30),
+                pause_after: None,
             };
             self.ledger.insert(id(n), wanted);
         }
@@ -165,6 +185,9 @@ impl World {
             .collect();
         let height = market::Height::from_number(self.height);
         self.view.learn(Answer { height, leases }, self.now);
+        for record in self.book.values_mut() {
+            record.unsure = false;
+        }
         self.look();
     }
 
@@ -183,7 +206,7 @@ impl World {
     /// What is not on disk is lost.
     fn restart(&mut self) {
         self.book = self.disk.clone();
-        self.view.lose_sight();
+        self.view.lose_sight(self.now);
         self.seen = Seen::NotYet;
     }
 
@@ -195,11 +218,10 @@ impl World {
         let action = plan.actions[which % plan.actions.len()];
         self.check(&action);
         let parts = Self::parts(&action);
-        let killed = killed_after < parts.len();
-        for part in parts.into_iter().take(killed_after) {
-            part(self, action.lease());
+        for part in 0..parts.min(killed_after) {
+            self.part(&action, part);
         }
-        if killed {
+        if killed_after < parts {
             self.restart();
         }
         if self.seen != Seen::NotYet {
@@ -222,7 +244,11 @@ impl World {
                 };
                 let spent = self.now.since(started) >= LIMIT;
                 let noticed = matches!(truth, Some(Phase::Preempting { .. }));
-                assert!(over || spent || noticed, "stopped a live workload: {why:?}");
+                let paused = matches!(truth, Some(Phase::Paused { .. }));
+                assert!(
+                    over || spent || noticed || paused,
+                    "stopped a live workload: {why:?}"
+                );
             }
             Action::Remove { .. } | Action::Forget { .. } => assert!(over, "removed a live lease"),
             Action::Start { .. } => assert!(
@@ -234,73 +260,94 @@ impl World {
         }
     }
 
-    /// The parts of an action in the driver's order; it may be killed between any two.
-    fn parts(action: &Action) -> Vec<fn(&mut Self, LeaseId)> {
+    /// How many parts an action has in the driver; it may be killed between any two.
+    fn parts(action: &Action) -> usize {
         match action {
-            Action::FetchManifest { .. } => {
-                vec![|w, l| w.record(l, |r| r.step_done(Step::FetchManifest))]
+            Action::FetchManifest { .. } | Action::Prepare { .. } | Action::Remove { .. } => 1,
+            Action::Start { .. } => 4,
+            Action::Restart { .. } | Action::Report { .. } => 3,
+            Action::Stop { .. } | Action::Forget { .. } => 2,
+            Action::Abandon { .. } | Action::Look { .. } => 0,
+        }
+    }
+
+    /// Does one part of an action.
+    fn part(&mut self, action: &Action, part: usize) {
+        let (lease, now) = (action.lease(), self.now);
+        match (action, part) {
+            (Action::FetchManifest { .. }, _) => {
+                self.record(lease, |r| r.step_done(Step::FetchManifest));
             }
-            Action::Prepare { .. } => vec![|w, l| w.record(l, |r| r.step_done(Step::Prepare))],
-            Action::Start { .. } => vec![
-                |w, l| {
-                    w.containers.entry(l).or_insert(Status::Created);
+            (Action::Prepare { .. }, _) => self.record(lease, |r| r.step_done(Step::Prepare)),
+            (Action::Start { .. }, 0) => {
+                self.containers.entry(lease).or_insert(Status::Created);
+            }
+            (Action::Start { .. }, 1) => self.keep(lease, |r| r.kept.started = Some(now)),
+            (Action::Start { .. }, 2) => self.start(lease),
+            (Action::Start { .. }, _) => self.record(lease, |r| r.step_done(Step::Start)),
+            (Action::Restart { round, .. }, 0) => {
+                let phase = self.view.leases.get(&lease).map(|w| w.phase);
+                let unheard = matches!(phase, Some(Phase::Paused { .. } | Phase::Awarded { .. }));
+                self.keep(lease, |r| {
+                    if *round > r.kept.round {
+                        r.restart(now, unheard);
+                    }
+                });
+            }
+            (Action::Restart { round, .. }, 1) => self.start_anew(lease, *round),
+            (Action::Restart { .. }, _) => self.record(lease, |r| r.step_done(Step::Restart)),
+            (Action::Report { report, .. }, part) => self.report(lease, *report, part),
+            (Action::Stop { why, .. }, 0) => self.keep(lease, |r| match why {
+                StopWhy::Pause => {
+                    r.kept.resting = true;
+                    r.rest_until = (r.kept.round > 0).then(|| now.after(RESUME_AGAIN));
+                }
+                _ => r.kept.stop = r.kept.stop.or(Some(StopMark { at: now })),
+            }),
+            (Action::Stop { .. }, _) => self.stop(lease),
+            (Action::Remove { .. }, _) => drop(self.containers.remove(&lease)),
+            (Action::Forget { .. }, 0) => drop(self.disk.remove(&lease)),
+            (Action::Forget { .. }, _) => {
+                self.book.remove(&lease);
+                self.view.forget(lease);
+            }
+            (Action::Abandon { .. } | Action::Look { .. }, _) => {}
+        }
+    }
+
+    /// First what is written down, then what the ledger makes of it, then its answer.
+    fn report(&mut self, lease: LeaseId, report: Report, part: usize) {
+        let n = lease.to_bytes()[0];
+        match (report, part) {
+            (Report::Ready { .. }, 0) => {}
+            (Report::Ready { .. }, 1) => self.take_ready(lease),
+            (Report::Ready { .. }, _) => {
+                let taken = std::mem::take(&mut self.ready_taken);
+                self.keep(lease, |r| {
+                    r.kept.ready_settled = true;
+                    r.unsure = !taken;
+                });
+                if taken {
+                    let height = market::Height::from_number(self.height);
+                    self.view.resumed(lease, height, self.now);
+                }
+            }
+            (Report::Ended { at, outcome }, 0) => {
+                self.keep(lease, |r| r.kept.ended = Some((at, outcome)));
+            }
+            (Report::Ended { outcome, .. }, 1) => self.set_if(
+                n,
+                match outcome {
+                    Outcome::LimitReached if n == PAUSES => SPENT,
+                    _ => Phase::Ended,
                 },
-                |w, l| {
-                    let now = w.now;
-                    w.record(l, |r| r.kept.started = Some(now));
-                    w.save(l);
+                // A paused lease is ended by its machine only when that has lost it.
+                |p| match p {
+                    Some(Phase::Paused { .. }) => outcome == Outcome::Lost,
+                    phase => phase.is_some(),
                 },
-                |w, l| w.start(l),
-                |w, l| w.record(l, |r| r.step_done(Step::Start)),
-            ],
-            Action::Report {
-                report: Report::Ready { .. },
-                ..
-            } => vec![|w, l| w.take_ready(l), |w, l| {
-                w.record(l, |r| r.kept.ready_settled = true);
-                w.save(l);
-            }],
-            Action::Report {
-                report: Report::Ended { .. },
-                ..
-            } => vec![
-                |w, l| {
-                    let now = w.now;
-                    w.record(l, |r| {
-                        r.kept.ended = r.kept.ended.or(Some((now, Outcome::Lost)));
-                    });
-                    w.save(l);
-                },
-                |w, l| {
-                    let n = l.to_bytes()[0];
-                    w.set_if(n, Phase::Ended, |p| p.is_some());
-                },
-                |w, l| {
-                    w.record(l, |r| r.kept.ended_settled = true);
-                    w.save(l);
-                },
-            ],
-            Action::Stop { .. } => vec![
-                |w, l| {
-                    let now = w.now;
-                    w.record(l, |r| {
-                        r.kept.stop = r.kept.stop.or(Some(StopMark { at: now }));
-                    });
-                    w.save(l);
-                },
-                |w, l| w.stop(l),
-            ],
-            Action::Remove { .. } => vec![|w, l| drop(w.containers.remove(&l))],
-            Action::Forget { .. } => vec![
-                |w, l| {
-                    w.disk.remove(&l);
-                },
-                |w, l| {
-                    w.book.remove(&l);
-                    w.view.forget(l);
-                },
-            ],
-            Action::Abandon { .. } | Action::Look { .. } => vec![],
+            ),
+            (Report::Ended { .. }, _) => self.keep(lease, |r| r.kept.ended_settled = true),
         }
     }
 
@@ -308,9 +355,22 @@ impl World {
         change(self.book.entry(lease).or_default());
     }
 
-    fn save(&mut self, lease: LeaseId) {
-        self.disk
-            .insert(lease, Record::restored(self.book[&lease].kept));
+    /// Changes what is remembered of a lease, and writes it to disk.
+    fn keep(&mut self, lease: LeaseId, change: impl FnOnce(&mut Record)) {
+        self.record(lease, change);
+        let kept = self.book[&lease].kept;
+        self.disk.insert(lease, Record::restored(kept));
+    }
+
+    fn start_anew(&mut self, lease: LeaseId, round: u32) {
+        let made = self.rounds.entry(lease).or_default();
+        if *made < round && matches!(self.containers.get(&lease), Some(Status::Exited(_))) {
+            *made = round;
+            let started_at_ms = self.now.unix_millis();
+            self.containers
+                .insert(lease, Status::Running { started_at_ms });
+            *self.starts.entry(lease).or_default() += 1;
+        }
     }
 
     fn start(&mut self, lease: LeaseId) {
@@ -350,9 +410,14 @@ impl World {
     fn take_ready(&mut self, lease: LeaseId) {
         let n = lease.to_bytes()[0];
         let limit = self.now.after(LIMIT);
-        self.set_if(n, Phase::Running { limit }, |p| {
-            matches!(p, Some(Phase::Awarded { .. }))
+        self.ready_taken = false;
+        let before = self.height;
+        self.set_if(n, Phase::Running { limit }, |p| match p {
+            Some(Phase::Awarded { .. }) => true,
+            Some(Phase::Paused { left }) => left >= RESUME_MIN,
+            _ => false,
         });
+        self.ready_taken = self.height > before;
     }
 
     fn at_rest(&self) -> bool {
@@ -375,8 +440,16 @@ proptest! {
         for op in &ops {
             world.run(op);
             for (lease, starts) in &world.starts {
-                prop_assert!(*starts <= 1, "{lease} was started {starts} times");
+                let rounds = world.rounds.get(lease).copied().unwrap_or_default();
+                prop_assert!(*starts <= 1 + rounds, "{lease} was started {starts} times");
             }
+        }
+        for _ in 0..2 {
+            for _ in 0..60 {
+                world.run(&Op::Answer);
+                world.run(&Op::Act { which: 0, killed_after: usize::MAX });
+            }
+            world.run(&Op::Wait(RESUME_AGAIN.millis()));
         }
         for _ in 0..60 {
             world.run(&Op::Answer);
@@ -388,6 +461,13 @@ proptest! {
             let (status, record) = (world.containers.get(lease), world.book.get(lease));
             match wanted.phase {
                 Phase::Ended => prop_assert!(status.is_none() && record.is_none(), "{lease} left something behind"),
+                Phase::Paused { .. } => {
+                    let rests = matches!(status, Some(Status::Exited(_)));
+                    // What ended by itself in the moment of the pause stays so: the ledger ends the lease in time.
+                    let over = record.is_some_and(|r| r.kept.ended.is_some());
+                    prop_assert!(rests || over, "{lease} is {wanted:?} with {status:?} and {record:?}");
+                    prop_assert!(over || wanted.phase == SPENT, "{lease} could go on: {record:?}");
+                }
                 _ => prop_assert!(
                     matches!(status, Some(Status::Running { .. })),
                     "{lease} is {wanted:?} with {status:?} and {record:?}"

@@ -6,7 +6,11 @@
 //!
 //! The rules
 //! - Only the ledger ends a lease. While it cannot be reached, workloads go on, up to the instant that they are funded
-//!   for. (A job's `on_partition: pause` needs a runtime that can pause; none of ours can yet, so it goes on as well.)
+//!   for; those of jobs that say `on_partition: pause` rest after the time that they name.
+//! - A lease rests when its funds ran out, or in such a silence: its workload is asked to end, its disk stays, and it is
+//!   started anew on that disk once funds were added and the ledger answers. A workload in memory is not kept: a paused
+//!   lease has given its memory and devices back. In a silence the machine stays the lease's, so that time is charged
+//!   like any other if the lease outlives it.
 //! - A lease's id is the fencing token of its workload: the mark "started" is on disk before the start, and what was
 //!   started and is gone is reported as lost, never started again.
 //! - A workload is stopped only when the ledger, verified, has said that its lease is over (an end is final), or takes it
@@ -39,6 +43,10 @@ const NOTICE_MARGIN: Millis = Millis::from_millis(1_000);
 /// Refusals of a ready report after which beats go without it: three, a second apart, outlast a full mempool and stay
 /// far below the silence after which a machine is suspected.
 pub const READY_REFUSALS_MAX: u32 = 3;
+/// Least time that added funds must pay for before a workload that rests is started: starting takes about as long.
+pub const RESUME_MIN: Millis = Millis::from_secs(1);
+/// Until a workload that rests is started again after the ledger did not want it: its devices may be another's.
+pub const RESUME_AGAIN: Millis = Millis::from_secs(30);
 /// Longest notice turned into a grace: a runtime call must not wait for days.
 const NOTICE_MAX: Millis = Millis::from_secs(3_600);
 
@@ -70,6 +78,7 @@ pub fn reconcile(view: &View, seen: &Seen, book: &Book, now: Timestamp) -> Plan 
             lease,
             wanted: view.leases.get(&lease),
             freshness: view.freshness,
+            silent_since: view.silent_since,
             seen: containers.get(&lease),
             record: book.get(&lease).unwrap_or(&nothing),
             now,
@@ -106,7 +115,8 @@ pub fn ready_is_owed(view: &View, seen: &Seen, book: &Book) -> bool {
         let record = book.get(lease);
         let settled = record.is_some_and(|r| r.kept.ready_settled);
         let hopeless = record.is_some_and(|r| r.refusals >= READY_REFUSALS_MAX);
-        was_ready && !settled && !hopeless && matches!(awarded, Some(Phase::Awarded { .. }))
+        let unheard = matches!(awarded, Some(Phase::Awarded { .. } | Phase::Paused { .. }));
+        was_ready && !settled && !hopeless && unheard
     };
     containers.iter().any(owed)
 }
@@ -116,6 +126,7 @@ struct Case<'a> {
     lease: LeaseId,
     wanted: Option<&'a Wanted>,
     freshness: Freshness,
+    silent_since: Option<Timestamp>,
     seen: Option<&'a Status>,
     record: &'a Record,
     now: Timestamp,
@@ -163,6 +174,16 @@ impl Case<'_> {
 
     /// The lease is live.
     fn serve(&self, wanted: &Wanted, plan: &mut Plan) {
+        if self.rests(wanted) {
+            return self.rest(wanted, plan);
+        }
+        let kept = &self.record.kept;
+        let ended = self
+            .seen
+            .is_some_and(|s| s.is_final() || *s == Status::Created);
+        if kept.round > self.record.round_made && ended && kept.ended.is_none() {
+            return self.restart(kept.round, plan);
+        }
         if let Some((at, outcome)) = self.record.kept.ended {
             self.report(plan, Report::Ended { at, outcome });
             if self.seen.is_some_and(|s| !s.is_final()) {
@@ -203,6 +224,53 @@ impl Case<'_> {
                 self.end(plan, self.last_alive(), Outcome::Lost);
             }
         }
+    }
+
+    /// Returns whether the workload's end was a pause: ours, or the limit of its funds, which the ledger made one.
+    fn rests(&self, wanted: &Wanted) -> bool {
+        let kept = &self.record.kept;
+        let out_of_funds = matches!(kept.ended, Some((_, Outcome::LimitReached)));
+        let paused = matches!(wanted.phase, Phase::Paused { .. });
+        kept.resting || (paused && out_of_funds && kept.ended_settled)
+    }
+
+    /// The lease rests: its workload ends, its disk stays, and it is started anew when it may go on.
+    fn rest(&self, wanted: &Wanted, plan: &mut Plan) {
+        match self.seen {
+            Some(Status::Exited(_)) => {}
+            Some(Status::Running { .. } | Status::Starting) => {
+                return self.stop(plan, END_GRACE, StopWhy::Pause);
+            }
+            None | Some(_) => {
+                if self.record.busy.is_none() {
+                    self.end(plan, self.last_alive(), Outcome::Lost);
+                }
+                return;
+            }
+        }
+        let may_go_on = match wanted.phase {
+            Phase::Paused { left } => left >= RESUME_MIN,
+            Phase::Awarded { start_by } => start_by > self.now,
+            Phase::Running { limit } => limit > self.now,
+            Phase::Preempting { .. } | Phase::Ended => false,
+        };
+        let heard = self.freshness == Freshness::Fresh && self.silent_since.is_none();
+        if !may_go_on || !heard {
+            return;
+        }
+        match self.record.rest_until {
+            Some(until) if until > self.now => plan.wake(until),
+            _ => self.restart(self.record.kept.round.saturating_add(1), plan),
+        }
+    }
+
+    fn restart(&self, round: u32, plan: &mut Plan) {
+        if self.record.verdict.is_some() {
+            self.end(plan, self.last_alive(), Outcome::Lost);
+            return;
+        }
+        let lease = self.lease;
+        self.unless_busy(plan, Action::Restart { lease, round });
     }
 
     /// Brings the workload up, one step at a time.
@@ -251,13 +319,23 @@ impl Case<'_> {
     /// The workload runs: it ends at its limit, or with notice, and not otherwise.
     fn watch(&self, wanted: &Wanted, started: Timestamp, plan: &mut Plan) {
         let limit = wanted.limit(started);
-        if limit <= self.now {
+        let paused = matches!(wanted.phase, Phase::Paused { .. });
+        if limit <= self.now && !paused {
             self.stop(plan, END_GRACE, StopWhy::Limit);
             return;
         }
         plan.wake(limit);
+        if let (Some(since), Some(after)) = (self.silent_since, wanted.pause_after) {
+            let at = since.after(after);
+            if at <= self.now {
+                return self.stop(plan, END_GRACE, StopWhy::Pause);
+            }
+            plan.wake(at);
+        }
         match wanted.phase {
-            Phase::Paused => self.stop(plan, END_GRACE, StopWhy::Limit),
+            // Started anew, and the ledger has yet to hear that it is ready: else it has to rest.
+            Phase::Paused { .. } if self.ready_is_due() || self.record.unsure => {}
+            Phase::Paused { .. } => self.stop(plan, END_GRACE, StopWhy::Pause),
             Phase::Preempting { stop_by, .. } => {
                 let from = stop_by.before(wanted.notice);
                 if from <= self.now {
@@ -288,9 +366,15 @@ impl Case<'_> {
     }
 
     fn report_ready(&self, wanted: &Wanted, at: Timestamp, plan: &mut Plan) {
-        if matches!(wanted.phase, Phase::Awarded { .. }) && !self.record.kept.ready_settled {
+        let unheard = matches!(wanted.phase, Phase::Awarded { .. } | Phase::Paused { .. });
+        if unheard && !self.record.kept.ready_settled {
             self.report(plan, Report::Ready { at });
         }
+    }
+
+    /// Returns whether the ledger has yet to answer that the workload runs, and may still say yes.
+    fn ready_is_due(&self) -> bool {
+        !self.record.kept.ready_settled && self.record.refusals < READY_REFUSALS_MAX
     }
 
     /// Reports the end, once the ready report before it has been settled.

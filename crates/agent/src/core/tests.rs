@@ -18,6 +18,7 @@ fn wanted(phase: Phase) -> Wanted {
         duration_max: Millis::from_secs(3_600),
         affords: Millis::from_secs(600),
         notice: Millis::from_secs(30),
+        pause_after: None,
     }
 }
 
@@ -531,4 +532,185 @@ fn a_ready_report_that_is_owed_holds_beats_back_but_not_for_ever() {
     assert!(!owed(0, true));
     let nothing = Seen::Listed(BTreeMap::new());
     assert!(!ready_is_owed(&view, &nothing, &Book::new()));
+}
+
+fn paused(left_ms: u64) -> Phase {
+    Phase::Paused {
+        left: Millis::from_millis(left_ms),
+    }
+}
+
+fn resting(round: u32) -> Record {
+    let mut record = started();
+    record.kept.resting = true;
+    record.kept.round = round;
+    record.round_made = round;
+    record
+}
+
+#[test]
+fn a_lease_whose_funds_ran_out_rests_and_goes_on_when_they_are_added_to() {
+    let lease = lease();
+    let stop = Action::Stop {
+        lease,
+        grace: END_GRACE,
+        why: StopWhy::Pause,
+    };
+    let restart = Action::Restart { lease, round: 1 };
+    let over = Some(exited(143, START + 50));
+    assert_eq!(actions(paused(0), Some(runs()), started(), START), [stop]);
+    // Neither its end nor its folder is touched while it rests.
+    assert_eq!(actions(paused(0), over.clone(), resting(0), START), []);
+    assert_eq!(actions(paused(999), over.clone(), resting(0), START), []);
+    assert_eq!(
+        actions(paused(1_000), over.clone(), resting(0), START),
+        [restart]
+    );
+    // The limit that this machine reported itself is a pause as well, once the ledger has made it one.
+    let mut at_limit = started();
+    at_limit.kept.ended = Some((at(START + 50), Outcome::LimitReached));
+    assert_eq!(
+        actions(paused(1_000), over.clone(), at_limit, START),
+        ended(START + 50, Outcome::LimitReached)
+    );
+    at_limit.kept.ended_settled = true;
+    assert_eq!(actions(paused(0), over.clone(), at_limit, START), []);
+    assert_eq!(
+        actions(paused(1_000), over.clone(), at_limit, START),
+        [restart]
+    );
+    // Funds are of no use while the ledger cannot be asked.
+    let stale = plan(
+        Some(paused(1_000)),
+        Freshness::Stale,
+        over.clone(),
+        Some(resting(0)),
+        START,
+    );
+    assert_eq!(stale.actions, []);
+    // What exited by itself has ended, whatever was paid since.
+    let mut done = started();
+    done.kept.ended = Some((
+        at(START),
+        Outcome::Exited {
+            code: 0,
+            out_of_memory: false,
+        },
+    ));
+    done.kept.ended_settled = true;
+    assert_eq!(actions(paused(1_000), over.clone(), done, START), []);
+    assert_eq!(
+        actions(Phase::Ended, over, resting(0), START),
+        [Action::Remove { lease }]
+    );
+}
+
+#[test]
+fn a_restarted_workload_is_reported_ready_again_and_rests_where_that_is_refused() {
+    let lease = lease();
+    let mut record = resting(0);
+    record.restart(at(START), true);
+    assert_eq!((record.kept.round, record.kept.ready_settled), (1, false));
+    // A crash between mark and start: the same round is asked for again, and the old end is not taken for the new.
+    let again = [Action::Restart { lease, round: 1 }];
+    assert_eq!(
+        actions(paused(5_000), Some(exited(143, START - 1)), record, START),
+        again
+    );
+    record.step_done(Step::Restart);
+    let report = Report::Ready { at: at(START) };
+    let ready = [Action::Report { lease, report }];
+    assert_eq!(actions(paused(5_000), Some(runs()), record, START), ready);
+    record.refusals = READY_REFUSALS_MAX;
+    let both = actions(paused(5_000), Some(runs()), record, START);
+    assert!(
+        matches!(
+            both[1],
+            Action::Stop {
+                why: StopWhy::Pause,
+                ..
+            }
+        ),
+        "{both:?}"
+    );
+    record.refusals = 0;
+    record.kept.ready_settled = true;
+    record.unsure = true;
+    assert_eq!(
+        actions(paused(5_000), Some(runs()), record, START),
+        [],
+        "it may run for the ledger"
+    );
+    record.unsure = false;
+    assert!(matches!(
+        actions(paused(5_000), Some(runs()), record, START)[..],
+        [Action::Stop { .. }]
+    ));
+    // Not at once again: its devices may be another's.
+    let mut later = resting(1);
+    later.rest_until = Some(at(START + 30_000));
+    let seen = Some(exited(143, START));
+    let plan = plan(
+        Some(paused(5_000)),
+        Freshness::Fresh,
+        seen,
+        Some(later),
+        START,
+    );
+    assert_eq!(
+        (plan.actions, plan.wake_at),
+        (vec![], Some(at(START + 30_000)))
+    );
+}
+
+#[test]
+fn a_silent_ledger_makes_a_job_rest_that_says_so_and_only_that() {
+    let lease = lease();
+    let wanted = Wanted {
+        pause_after: Some(Millis::from_secs(60)),
+        ..wanted(running_phase())
+    };
+    let mut view = View::remembered([(lease, wanted)].into(), market::Height::ZERO);
+    view.lose_sight(at(START));
+    view.lose_sight(at(START + 50_000));
+    let seen = Seen::Listed([(lease, runs())].into());
+    let book: Book = [(lease, started())].into();
+    let planned = |now: u64| reconcile(&view, &seen, &book, at(now));
+    let before = planned(START + 59_999);
+    assert_eq!(
+        (before.actions, before.wake_at),
+        (vec![], Some(at(START + 60_000)))
+    );
+    let after = planned(START + 60_000).actions;
+    assert!(
+        matches!(
+            after[..],
+            [Action::Stop {
+                why: StopWhy::Pause,
+                ..
+            }]
+        ),
+        "{after:?}"
+    );
+    // Nothing is started into the silence either.
+    let still: Book = [(lease, resting(0))].into();
+    let ended_seen = Seen::Listed([(lease, exited(143, START + 60_000))].into());
+    let mut unheard = View::remembered([(lease, wanted)].into(), market::Height::ZERO);
+    unheard.freshness = Freshness::Fresh;
+    unheard.fall_silent(at(START));
+    assert_eq!(
+        reconcile(&unheard, &ended_seen, &still, at(START + 61_000)).actions,
+        []
+    );
+    // The ledger is back, and the lease is still alive: it goes on without being ready anew.
+    let over = Some(exited(143, START + 60_000));
+    let on = actions(running_phase(), over.clone(), resting(0), START + 70_000);
+    assert_eq!(on, [Action::Restart { lease, round: 1 }]);
+    let mut record = resting(0);
+    record.restart(at(START), false);
+    assert!(record.kept.ready_settled);
+    assert_eq!(
+        actions(Phase::Ended, over, record, START),
+        [Action::Remove { lease }]
+    );
 }

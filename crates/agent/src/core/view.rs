@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use api::{LeaseStateView, LeaseView, RunView};
+use api::{LeaseStateView, LeaseView, RunView, WorkView};
 use borsh::{BorshDeserialize, BorshSerialize};
-use market::{Height, LeaseId, Millis, Rate, Timestamp};
+use market::{Height, LeaseId, Millis, Money, Rate, Timestamp};
 
 /// What is known of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct View {
     pub leases: BTreeMap<LeaseId, Wanted>,
     /// The greatest height that an answer was of: an older answer is refused.
     pub height: Height,
+    /// Since when the ledger cannot be reached.
+    pub silent_since: Option<Timestamp>,
     /// Since when the ledger does not know a lease that it should know.
     missing_since: BTreeMap<LeaseId, Timestamp>,
 }
@@ -49,6 +51,8 @@ pub struct Wanted {
     pub affords: Millis,
     /// How long before it is taken back its workload is asked to end.
     pub notice: Millis,
+    /// How long the ledger may be silent before its workload rests; `None` goes on.
+    pub pause_after: Option<Millis>,
 }
 
 /// A lease's state, as far as the machine cares.
@@ -72,7 +76,10 @@ pub enum Phase {
         stop_by: Timestamp,
     },
     /// Its funds ran out.
-    Paused,
+    Paused {
+        /// How long what was added since pays for.
+        left: Millis,
+    },
     /// Over.
     Ended,
 }
@@ -95,6 +102,7 @@ impl View {
             freshness: Freshness::Stale,
             leases,
             height,
+            silent_since: None,
             missing_since: BTreeMap::new(),
         }
     }
@@ -107,6 +115,7 @@ impl View {
         }
         self.height = answer.height;
         self.freshness = Freshness::Fresh;
+        self.silent_since = None;
         for (lease, wanted) in answer.leases {
             match wanted {
                 Some(wanted) => {
@@ -118,8 +127,26 @@ impl View {
         }
     }
 
+    /// Notes that the ledger took the report that a paused lease's workload runs again, in the block of `height`:
+    /// whatever was said before that is older.
+    pub fn resumed(&mut self, lease: LeaseId, height: Height, now: Timestamp) {
+        self.height = self.height.max(height);
+        if let Some(wanted) = self.leases.get_mut(&lease)
+            && let Phase::Paused { left } = wanted.phase
+        {
+            let limit = now.after(left);
+            wanted.phase = Phase::Running { limit };
+        }
+    }
+
+    /// Notes that the ledger did not answer: what it said is trusted still, but the silence is counted from here.
+    pub fn fall_silent(&mut self, now: Timestamp) {
+        self.silent_since.get_or_insert(now);
+    }
+
     /// Notes that the ledger cannot be reached.
-    pub fn lose_sight(&mut self) {
+    pub fn lose_sight(&mut self, now: Timestamp) {
+        self.fall_silent(now);
         self.freshness = Freshness::Stale;
         self.missing_since.clear();
     }
@@ -147,9 +174,24 @@ impl View {
 }
 
 impl Wanted {
+    /// Returns what a lease asks of its machine, with what its job says.
+    pub fn of_work(work: &WorkView, evict_at: Option<Timestamp>) -> Self {
+        let mut wanted = Self::of(&work.lease, evict_at);
+        wanted.pause_after = work.partition_pause_ms.map(Millis::from_millis);
+        if let LeaseStateView::Paused { run, until, .. } = &work.lease.state {
+            // Storage is charged for the time paused, of which this is the most that it can be.
+            let kept = until.0.since(run.ready_at.0);
+            let storage = storage_most(work, kept);
+            let funds = work.lease.funds.0.saturating_sub(storage);
+            let left =
+                affords(&work.lease, funds).saturating_sub(Millis::from_millis(run.ran_before_ms));
+            wanted.phase = Phase::Paused { left };
+        }
+        wanted
+    }
+
     /// Returns what `lease` asks of its machine, which is emptied at `evict_at`.
     pub fn of(lease: &LeaseView, evict_at: Option<Timestamp>) -> Self {
-        let devices = u32::try_from(lease.devices.len()).unwrap_or(u32::MAX);
         let limit = |run: &RunView| run.funded_until.0.min(run.duration_until.0);
         let running = |limit: Timestamp| match evict_at {
             Some(stop_by) => Phase::Preempting { limit, stop_by },
@@ -166,14 +208,14 @@ impl Wanted {
                 limit: limit(run),
                 stop_by: evict_at.map_or(stop_by.0, |evict| evict.min(stop_by.0)),
             },
-            LeaseStateView::Paused { .. } => Phase::Paused,
+            LeaseStateView::Paused { .. } => Phase::Paused { left: Millis::ZERO },
             LeaseStateView::Ended { .. } => Phase::Ended,
         };
-        let rate = Rate::from_micros_per_hour(lease.prices.per_device_hour.0.micros());
         Self {
             phase,
             duration_max: Millis::from_millis(lease.duration_max_ms),
-            affords: rate.affords(devices, lease.funds.0),
+            affords: affords(lease, lease.funds.0),
+            pause_after: None,
             notice: Millis::from_millis(lease.preempt_notice_ms).max(NOTICE_MIN),
         }
     }
@@ -185,6 +227,7 @@ impl Wanted {
             duration_max: Millis::ZERO,
             affords: Millis::ZERO,
             notice: Millis::ZERO,
+            pause_after: None,
         }
     }
 
@@ -193,9 +236,28 @@ impl Wanted {
         match self.phase {
             Phase::Running { limit } | Phase::Preempting { limit, .. } => limit,
             // The ledger has not set the clock yet: by the terms that were fixed at the award.
-            Phase::Awarded { .. } | Phase::Paused | Phase::Ended => {
+            Phase::Awarded { .. } | Phase::Ended => {
                 started.after(self.duration_max.min(self.affords))
             }
+            Phase::Paused { left } => started.after(self.duration_max.min(left)),
         }
     }
+}
+
+/// Returns how long `funds` pay for the devices of a lease.
+fn affords(lease: &LeaseView, funds: Money) -> Millis {
+    let devices = u32::try_from(lease.devices.len()).unwrap_or(u32::MAX);
+    let rate = Rate::from_micros_per_hour(lease.prices.per_device_hour.0.micros());
+    rate.affords(devices, funds)
+}
+
+/// Returns the most that keeping a lease's storage for so long can cost, rounded up.
+fn storage_most(work: &WorkView, kept: Millis) -> Money {
+    const GIB_MILLIS_AN_HOUR: u128 = 3_600_000 << 30;
+    let rate = u128::from(work.lease.prices.per_gib_hour.0.micros());
+    let amount = u128::from(work.storage_kept_bytes)
+        .saturating_mul(u128::from(kept.millis()))
+        .saturating_mul(rate)
+        .div_ceil(GIB_MILLIS_AN_HOUR);
+    Money::from_micros(u64::try_from(amount).unwrap_or(u64::MAX))
 }

@@ -126,7 +126,7 @@ impl Watcher {
         let work = self.client.machine_leases(&self.machine).await?.items;
         let live = work
             .iter()
-            .map(|w| (w.lease.id, Some(Wanted::of(&w.lease, evict_at))));
+            .map(|w| (w.lease.id, Some(Wanted::of_work(w, evict_at))));
         let mut leases: BTreeMap<LeaseId, Option<Wanted>> = live.collect();
         let others: Vec<LeaseId> = asked
             .iter()

@@ -1,7 +1,7 @@
 //! Speaks to the ledger: beats and reports of the machine's key, one after the other.
 
 use api::{Code, MachineView};
-use market::{BeatBatch, LeaseId, MachineId, Outcome, Tx};
+use market::{BeatBatch, Height, LeaseId, MachineId, Outcome, Tx};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{state::Input, tell};
@@ -23,7 +23,9 @@ pub(super) enum Outgoing {
 /// What became of it.
 #[derive(Debug)]
 pub(super) enum Sent {
-    /// The ledger took it, or refused it for good: it is settled either way.
+    /// The ledger took it, in the block of this height.
+    Taken(Height),
+    /// The ledger refused it for good, which settles it as well.
     Settled,
     /// The ledger says that the limit has not come: the tenant added funds, and the workload was stopped too soon.
     TooSoon,
@@ -39,6 +41,9 @@ pub(super) enum BeatsSent {
     Accepted(BeatBatch),
     /// The ledger's chain is another one: here is its record.
     Align(Box<MachineView>),
+    /// Nobody answered.
+    Silence,
+    /// They were refused for a reason that may pass.
     Unsent,
 }
 
@@ -71,7 +76,7 @@ async fn beats(submitter: &mut Submitter, machine: MachineId, batch: BeatBatch) 
         Ok(_) => BeatsSent::Accepted(batch),
         Err(SubmitError::Unsent(error)) => {
             tracing::warn!(%error, "beats wait: no answer");
-            BeatsSent::Unsent
+            BeatsSent::Silence
         }
         Err(error) if !speaks_of_the_chain(&error) => {
             tracing::warn!(%error, "beats wait: refused for now");
@@ -98,9 +103,9 @@ async fn report(submitter: &mut Submitter, lease: LeaseId, report: Report) -> Se
         Report::Ended { at, outcome } => Tx::LeaseEnded { lease, at, outcome },
     };
     match submitter.submit(&call).await {
-        Ok(_) => {
+        Ok((receipt, _)) => {
             tracing::info!(%lease, ?report, "reported");
-            Sent::Settled
+            Sent::Taken(Height::from_number(receipt.height.unwrap_or_default()))
         }
         Err(SubmitError::Unsent(error)) => {
             tracing::warn!(%lease, %error, "a report waits: no answer");

@@ -22,8 +22,8 @@ use super::{
 use crate::{
     beats::Intervals,
     core::{
-        Action, Book, Record, Report, Seen, Step, StopMark, StopWhy, View, ready_is_owed,
-        reconcile, running,
+        Action, Book, Phase, RESUME_AGAIN, Record, Report, Seen, Step, StopMark, StopWhy, View,
+        ready_is_owed, reconcile, running,
     },
     journal::Journal,
     submit::now,
@@ -251,18 +251,18 @@ impl Agent {
                     tasks.spawn(self.doer.clone().start(lease, launch)),
                 )
             }
+            Action::Restart { round, .. } => {
+                if !self.mark_restart(lease, round, now) {
+                    return;
+                }
+                let doing = self.doer.clone().restart(lease, round);
+                (Step::Restart, tasks.spawn(doing))
+            }
             Action::Stop { grace, why, .. } => {
                 tracing::info!(%lease, ?why, ?grace, "stops the workload");
-                let record = self.book.entry(lease).or_default();
-                record.stopping = Some(why);
-                if why == StopWhy::Notice {
-                    record.kept.stop = record.kept.stop.or(Some(StopMark { at: now }));
-                    self.dirty = true;
-                }
-                (
-                    Step::Stop,
-                    tasks.spawn(self.doer.clone().stop(lease, grace)),
-                )
+                self.mark_stop(lease, why, now);
+                let doing = self.doer.clone().stop(lease, grace);
+                (Step::Stop, tasks.spawn(doing))
             }
             Action::Remove { .. } => {
                 let failures = self.book.get(&lease).map_or(0, |record| record.failures);
@@ -277,6 +277,39 @@ impl Agent {
         tracing::debug!(%lease, ?step, "begins");
         self.book.entry(lease).or_default().busy = Some(step);
         self.steps.insert(lease, handle);
+    }
+
+    /// Writes down that a workload is started anew; returns whether it may be.
+    fn mark_restart(&mut self, lease: LeaseId, round: u32, now: Timestamp) -> bool {
+        let phase = self.view.leases.get(&lease).map(|wanted| wanted.phase);
+        let record = self.book.entry(lease).or_default();
+        if round > record.kept.round {
+            tracing::info!(%lease, round, "goes on after a pause");
+            let unheard = matches!(phase, Some(Phase::Paused { .. } | Phase::Awarded { .. }));
+            record.restart(now, unheard);
+        }
+        // A disk that takes no mark is tried again with the next input: nothing is started meanwhile.
+        self.save()
+    }
+
+    fn mark_stop(&mut self, lease: LeaseId, why: StopWhy, now: Timestamp) {
+        let record = self.book.entry(lease).or_default();
+        record.stopping = Some(why);
+        match why {
+            StopWhy::Notice => {
+                record.kept.stop = record.kept.stop.or(Some(StopMark { at: now }));
+            }
+            StopWhy::Pause => {
+                record.kept.resting = true;
+                let phase = self.view.leases.get(&lease).map(|wanted| wanted.phase);
+                if record.kept.round > 0 && matches!(phase, Some(Phase::Paused { .. })) {
+                    record.rest_until = Some(now.after(RESUME_AGAIN));
+                }
+            }
+            StopWhy::LedgerEnded | StopWhy::Limit | StopWhy::Over => return,
+        }
+        // Before it is asked to end: what is seen of it afterwards must not look like its own end.
+        self.save();
     }
 
     /// Returns what `create` needs; `None` where the container is laid out already.
@@ -363,7 +396,7 @@ impl Agent {
                     tracing::warn!(%error, "the ledger cannot be reached; workloads go on");
                 }
                 self.silent = true;
-                self.view.lose_sight();
+                self.view.lose_sight(now());
             }
             Input::Mark(lease, done) => self.mark(lease, done),
             Input::Done(lease, step, result, sight) => self.done(lease, step, result, sight),
@@ -384,6 +417,11 @@ impl Agent {
             tracing::info!("the ledger answers again");
         }
         let back = std::mem::take(&mut self.silent);
+        for lease in look.answer.leases.keys() {
+            if let Some(record) = self.book.get_mut(lease) {
+                record.unsure = false;
+            }
+        }
         self.view.learn(look.answer, now());
         for work in look.work {
             self.work.insert(work.lease.id, work);
@@ -519,11 +557,17 @@ impl Agent {
                 record.refusals = record.refusals.saturating_add(1);
                 self.report_later(lease);
             }
-            (Sent::Settled, Report::Ready { .. }) => {
+            (Sent::Taken(_) | Sent::Settled, Report::Ready { .. }) => {
                 record.kept.ready_settled = true;
                 record.refusals = 0;
+                match sent {
+                    Sent::Taken(height) => self.view.resumed(lease, *height, now()),
+                    _ => record.unsure = true,
+                }
             }
-            (Sent::Settled, Report::Ended { .. }) => record.kept.ended_settled = true,
+            (Sent::Taken(_) | Sent::Settled, Report::Ended { .. }) => {
+                record.kept.ended_settled = true;
+            }
             // The workload is gone by this machine's doing: that is said as what it is.
             (Sent::TooSoon, Report::Ended { at, .. }) => {
                 record.kept.ended = Some((at, Outcome::Lost));
@@ -535,6 +579,9 @@ impl Agent {
 
     fn beats_sent(&mut self, sent: BeatsSent) {
         self.beats_under_way = false;
+        if !matches!(sent, BeatsSent::Silence) {
+            self.view.silent_since = None;
+        }
         let chain = &mut self.journal.state.chain;
         match sent {
             BeatsSent::Accepted(batch) => chain.accepted(&batch),
@@ -549,6 +596,11 @@ impl Agent {
             }
             // The next beat tries again, and the return of the ledger does.
             BeatsSent::Unsent => return,
+            BeatsSent::Silence => {
+                // Long before the stream of events is given up.
+                self.view.fall_silent(now());
+                return;
+            }
         }
         self.dirty = true;
         self.send_beats();

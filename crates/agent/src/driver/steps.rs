@@ -288,6 +288,18 @@ impl Doer {
         within(START_DEADLINE, self.runtime.start(&id)).await
     }
 
+    /// Starts a workload anew on the disk that it left.
+    pub(super) async fn restart(self, lease: LeaseId, round: u32) {
+        let result = within(
+            START_DEADLINE,
+            self.runtime.restart(&container(lease), round),
+        )
+        .await
+        .map(|()| Got::Nothing);
+        let sight = self.sight(lease).await;
+        self.done(lease, Step::Restart, result, Some(sight)).await;
+    }
+
     pub(super) async fn stop(self, lease: LeaseId, grace: Duration) {
         let id = container(lease);
         let stopped = within(grace + KILL_DEADLINE, self.runtime.stop(&id, grace)).await;

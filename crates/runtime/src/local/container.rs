@@ -166,6 +166,37 @@ impl Container {
             .map_err(failed())
     }
 
+    /// Makes a container that has exited one that has never started, but for its disk and output. Blocks.
+    ///
+    /// The end's new name is what makes it so: before, it is still ended; afterwards this round is made.
+    pub(super) fn reopen(&self, round: u32) -> Result<()> {
+        let made = self.dir.join(format!("{END}.{round}"));
+        if made.exists() {
+            return Ok(());
+        }
+        if !matches!(self.status()?, Status::Exited(_)) {
+            return Err(Error::NotEnded {
+                id: self.id.clone(),
+            });
+        }
+        let failed = || io_error("reopen the container in", &self.dir);
+        let Some(_lock) = Lock::try_take(&self.dir).map_err(failed())? else {
+            return Err(Error::NotEnded {
+                id: self.id.clone(),
+            });
+        };
+        self.remove_cgroup()?;
+        for name in [RUNNING, BEGUN] {
+            match fs::remove_file(self.dir.join(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed()(e)),
+                _ => {}
+            }
+        }
+        fs::rename(self.dir.join(END), &made).map_err(failed())?;
+        let dir = fs::File::open(&self.dir).map_err(failed())?;
+        dir.sync_all().map_err(failed())
+    }
+
     /// Kills what a dead shim left running. Blocks until it is dead.
     pub(super) fn kill_lost(&self) -> Result<()> {
         if let Some(running) = self.running()?

@@ -322,6 +322,14 @@ impl LocalRuntime {
         }
     }
 
+    async fn restart_alone(&self, id: &ContainerId, round: u32) -> Result<()> {
+        let container = self.container(id);
+        tokio::task::spawn_blocking(move || container.reopen(round))
+            .await
+            .expect("reopening a container does not panic")?;
+        self.start_alone(id).await
+    }
+
     /// Runs the shim, and returns once it has something to say: the command runs, or it is over.
     async fn run_shim(&self, container: &Container) -> Result<()> {
         let log = fs::OpenOptions::new()
@@ -496,6 +504,10 @@ impl Runtime for LocalRuntime {
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
         self.alone(id, self.start_alone(id)).await
+    }
+
+    async fn restart(&self, id: &ContainerId, round: u32) -> Result<()> {
+        self.alone(id, self.restart_alone(id, round)).await
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {

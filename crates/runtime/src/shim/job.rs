@@ -7,6 +7,7 @@
 //! begun.json     the shim has begun; from here on nothing may start again
 //! running.json   the command runs
 //! end.json       how it ended
+//! end.json.N     how it ended before it was started anew for the Nth time
 //! logs/          what it wrote
 //! upper/ work/   the writable layer, or
 //! rootfs/        the whole tree, where overlayfs cannot be used

@@ -75,8 +75,13 @@ impl Stage {
         match root {
             Root::Flat => mount_bind(dir.join(ROOTFS), &rootfs)?,
             Root::Layers { dir: layers, names } => {
-                for name in [UPPER, WORK] {
-                    fs::create_dir(dir.join(name))?;
+                // Where it was started before, it goes on with what it wrote. The kernel's mark that nothing was synced
+                // is in the other folder, and keeps it from being used twice.
+                crate::files::remove_tree(&dir.join(WORK))?;
+                fs::create_dir(dir.join(WORK))?;
+                match fs::create_dir(dir.join(UPPER)) {
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                    made => made?,
                 }
                 let owner = Some(range.base);
                 std::os::unix::fs::chown(dir.join(UPPER), owner, owner)?;

@@ -59,6 +59,7 @@ conformance! {
     create_adopts_the_same_spec_and_refuses_another,
     a_spec_that_cannot_run_is_the_tenants_fault,
     start_again_does_nothing,
+    a_restart_goes_on_with_disk_and_output_and_is_made_once,
     logs_are_bounded_and_keep_head_and_tail,
     what_the_command_leaves_behind_ends_with_it,
     remove_leaves_nothing,

@@ -85,6 +85,35 @@ pub(crate) async fn kill_ends_it_at_once(world: &World) {
     world.runtime.stop(&deaf, Duration::ZERO).await.unwrap();
 }
 
+pub(crate) async fn a_restart_goes_on_with_disk_and_output_and_is_made_once(world: &World) {
+    let id = id("again");
+    let spec = world.spec(&["count", "/runs"]);
+    world.runtime.create(&id, &spec).await.unwrap();
+    let early = world.runtime.restart(&id, 1).await;
+    assert!(matches!(early, Err(Error::NotEnded { .. })), "{early:?}");
+    world.runtime.start(&id).await.unwrap();
+    assert_eq!(world.outcome(&id).await.code(), 1);
+    for (round, runs) in [(1, 2), (1, 2), (2, 3), (1, 3)] {
+        world.runtime.restart(&id, round).await.unwrap();
+        let outcome = world.outcome(&id).await;
+        assert_eq!(outcome.code(), runs, "round {round}: {outcome:?}");
+        let said = "run 1\nrun 2\nrun 3\n";
+        let said = said.get(..usize::from(runs) * "run 1\n".len()).unwrap();
+        assert_eq!(outcome.stdout, said);
+    }
+    // One that runs is left alone.
+    let deaf = world.start_ready("deaf", &["deaf"]).await;
+    let refused = world.runtime.restart(&deaf, 1).await;
+    assert!(
+        matches!(refused, Err(Error::NotEnded { .. })),
+        "{refused:?}"
+    );
+    world.runtime.kill(&deaf).await.unwrap();
+    world.runtime.remove(&id).await.unwrap();
+    let gone = world.runtime.restart(&id, 3).await;
+    assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
+}
+
 pub(crate) async fn stopped_before_start_it_never_starts(world: &World) {
     let id = id("never");
     world

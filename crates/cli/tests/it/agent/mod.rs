@@ -10,7 +10,7 @@ use agent::{
     pricing::{DeviceKind, Line, Policy},
 };
 use api::{LeaseStateView, LeaseView};
-use market::{Grant, Millis, PublicKey, Rate, Rights, Tier, Tx};
+use market::{Grant, Millis, OnBudget, OnPartition, PublicKey, Rate, Rights, Tier, Tx};
 use net::{
     BindOptions, Endpoint, Peer, Services,
     logs::{LogClient, LogEvent, LogOffsets, LogQuery, LogStreams},
@@ -395,6 +395,97 @@ async fn an_image_that_the_provider_does_not_take_is_refused_with_a_word_to_the_
         assert!(said.starts_with("tradewind: image-not-allowed: "), "{said}");
         assert!(said.contains("\ntradewind: next: "), "{said}");
         assert_eq!(world.fake.starts(&container(lease.id)), 0);
+    }
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_pauses_when_its_funds_are_used_up_and_goes_on_when_they_are_added_to() {
+    let (world, agent) = scene().await;
+    // At ten cents an hour, a second and a half.
+    let job = world
+        .open_job(|spec| {
+            spec.budget = market::Money::from_micros(42);
+            spec.on_budget = OnBudget::Pause {
+                grace: Millis::from_secs(60),
+            };
+        })
+        .await;
+    let lease = world.running(job).await;
+    let id = container(lease.id);
+    let paused = world
+        .lease(job, "paused", |s| {
+            matches!(s, LeaseStateView::Paused { .. })
+        })
+        .await;
+    until("at rest", async || {
+        let status = world.fake.status(&id).await.unwrap();
+        matches!(status, Status::Exited(_)).then_some(())
+    })
+    .await;
+    let ran = paused.state.run().unwrap().ran_before_ms;
+    assert!((1_400..=1_520).contains(&ran), "{ran}");
+    // A crash while it rests is no reason to start it, or to forget it.
+    agent.crash().await;
+    let agent = world.agent().await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(world.fake.starts(&id), 1);
+
+    let amount = market::Money::from_micros(1_000);
+    world.send(&tenant(), Tx::TopUpJob { job, amount }).await;
+    world.running(job).await;
+    assert_eq!(world.fake.starts(&id), 2);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    world.fake.exit(&id, 0);
+    let (reason, ended) = world.ended(job).await;
+    let (charged, from_first_to_last) = charged(&ended);
+    assert_eq!(reason, "completed");
+    // The pause is not charged.
+    assert!(
+        (ran + 700..ran + 1_200).contains(&charged),
+        "{charged} after {ran}"
+    );
+    assert!(
+        from_first_to_last > charged + 500,
+        "{from_first_to_last} {charged}"
+    );
+    world.cleared().await;
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_says_so_rests_while_the_ledger_cannot_be_reached() {
+    let (mut world, agent) = scene().await;
+    let keeps = world.open_job(|_| {}).await;
+    let kept = world.running(keeps).await;
+    let rests = world
+        .open_job(|spec| {
+            spec.on_partition = OnPartition::Pause {
+                after: Millis::from_millis(500),
+            };
+        })
+        .await;
+    let rested = world.running(rests).await;
+    world.cut().await;
+    until("at rest", async || {
+        let status = world.fake.status(&container(rested.id)).await.unwrap();
+        matches!(status, Status::Exited(_)).then_some(())
+    })
+    .await;
+    let other = world.fake.status(&container(kept.id)).await.unwrap();
+    assert!(matches!(other, Status::Running { .. }), "{other:?}");
+    world.mend().await;
+    until("it goes on", async || {
+        let status = world.fake.status(&container(rested.id)).await.unwrap();
+        matches!(status, Status::Running { .. }).then_some(())
+    })
+    .await;
+    assert_eq!(world.fake.starts(&container(rested.id)), 2);
+    for (job, lease) in [(keeps, kept), (rests, rested)] {
+        world.fake.exit(&container(lease.id), 0);
+        assert_eq!(world.ended(job).await.0, "completed");
     }
     agent.stop().await;
     world.stop().await;

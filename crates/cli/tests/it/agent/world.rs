@@ -121,6 +121,7 @@ fn params() -> Params {
         suspect_after: Millis::from_millis(1_500),
         lost_after: Millis::from_millis(8_000),
         early_exit: Millis::from_millis(100),
+        order_reserve: Millis::from_millis(1_500),
         ..Params::default()
     }
 }
