@@ -96,10 +96,27 @@ pub enum Step {
     Look,
 }
 
+impl Step {
+    /// Returns its word, as labels of metrics have it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::FetchManifest => "fetch-manifest",
+            Self::Prepare => "prepare",
+            Self::Start => "start",
+            Self::Restart => "restart",
+            Self::Stop => "stop",
+            Self::Remove => "remove",
+            Self::Look => "look",
+        }
+    }
+}
+
 impl Record {
     /// Returns the record as it is after a restart.
     pub fn restored(kept: Kept) -> Self {
         Self {
+            // What is remembered of the ledger may be older than its answer to the ready report.
+            unsure: kept.ready_settled,
             kept,
             ..Self::default()
         }
@@ -120,6 +137,7 @@ impl Record {
         kept.ended = None;
         kept.ended_settled = false;
         kept.ready_settled &= !again_ready;
+        self.unsure = false;
         self.refusals = 0;
     }
 

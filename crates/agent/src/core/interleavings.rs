@@ -329,7 +329,8 @@ impl World {
                 });
                 if taken {
                     let height = market::Height::from_number(self.height);
-                    self.view.resumed(lease, height, self.now);
+                    let known = self.view.resumed(lease, height, self.now);
+                    self.record(lease, |r| r.unsure = !known);
                 }
             }
             (Report::Ended { at, outcome }, 0) => {
@@ -429,6 +430,34 @@ impl World {
 
 fn id(n: u8) -> LeaseId {
     LeaseId::from_bytes([n; 16])
+}
+
+#[test]
+fn a_top_up_of_which_only_the_report_tells_stops_nothing() {
+    let act = |killed_after| Op::Act {
+        which: 0,
+        killed_after,
+    };
+    let ops = [
+        Op::Award(1),
+        Op::Answer,
+        act(1),
+        act(1),
+        act(4),
+        // Killed before it noted that the ledger took its ready report, which it then makes again.
+        act(2),
+        Op::Pause(1),
+        Op::Answer,
+        Op::TopUp(1),
+        act(3),
+        act(0),
+    ];
+    let mut world = World::new();
+    for op in &ops {
+        world.run(op);
+    }
+    let status = world.containers.get(&id(1));
+    assert!(matches!(status, Some(Status::Running { .. })), "{status:?}");
 }
 
 proptest! {

@@ -53,11 +53,32 @@ fn exited(code: u8, ended_at_ms: u64) -> Status {
 }
 
 fn started() -> Record {
-    Record::restored(Kept {
+    let kept = Kept {
         started: Some(at(START - 3)),
         ready_settled: true,
         ..Kept::default()
-    })
+    };
+    // The ledger has answered since.
+    Record {
+        unsure: false,
+        ..Record::restored(kept)
+    }
+}
+
+#[test]
+fn after_a_crash_a_pause_that_may_be_over_stops_nothing_until_the_ledger_answers() {
+    let restored = Record::restored(started().kept);
+    let remembered = |record| {
+        let (phase, seen) = (Some(paused(0)), Some(runs()));
+        plan(phase, Freshness::Stale, seen, Some(record), START + 5).actions
+    };
+    assert_eq!(remembered(restored), []);
+    let rests = actions(paused(0), Some(runs()), started(), START + 5);
+    let why = StopWhy::Pause;
+    assert!(
+        matches!(rests[..], [Action::Stop { why: said, .. }] if said == why),
+        "{rests:?}"
+    );
 }
 
 /// Plans for one lease.

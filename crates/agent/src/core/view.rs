@@ -128,15 +128,21 @@ impl View {
     }
 
     /// Notes that the ledger took the report that a paused lease's workload runs again, in the block of `height`:
-    /// whatever was said before that is older.
-    pub fn resumed(&mut self, lease: LeaseId, height: Height, now: Timestamp) {
+    /// whatever was said before that is older. Returns whether it is known until when its funds last: where they were
+    /// spent by the last word, more was added since, and only the next answer says how much.
+    #[must_use]
+    pub fn resumed(&mut self, lease: LeaseId, height: Height, now: Timestamp) -> bool {
         self.height = self.height.max(height);
         if let Some(wanted) = self.leases.get_mut(&lease)
             && let Phase::Paused { left } = wanted.phase
         {
+            if left < super::RESUME_MIN {
+                return false;
+            }
             let limit = now.after(left);
             wanted.phase = Phase::Running { limit };
         }
+        true
     }
 
     /// Notes that the ledger did not answer: what it said is trusted still, but the silence is counted from here.

@@ -417,7 +417,9 @@ impl Agent {
             tracing::info!("the ledger answers again");
         }
         let back = std::mem::take(&mut self.silent);
-        for lease in look.answer.leases.keys() {
+        // An answer that is older than what was heard is no answer.
+        let heard = look.answer.height >= self.view.height;
+        for lease in look.answer.leases.keys().filter(|_| heard) {
             if let Some(record) = self.book.get_mut(lease) {
                 record.unsure = false;
             }
@@ -561,7 +563,9 @@ impl Agent {
                 record.kept.ready_settled = true;
                 record.refusals = 0;
                 match sent {
-                    Sent::Taken(height) => self.view.resumed(lease, *height, now()),
+                    Sent::Taken(height) => {
+                        record.unsure = !self.view.resumed(lease, *height, now());
+                    }
                     _ => record.unsure = true,
                 }
             }
