@@ -9,7 +9,7 @@ const EXCERPT_CHARS: usize = 100;
 /// What an excerpt shows of a long line before the fault.
 const BEFORE_CHARS: usize = 60;
 
-/// What is wrong with a job file.
+/// What is wrong with a job file, or another of our files of the same kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{line}:{column}: {what}")]
 pub struct BadJobFile {
@@ -27,14 +27,18 @@ pub struct BadJobFile {
 
 /// A fault before its excerpt is cut.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
-    pub(super) at: Mark,
-    pub(super) what: String,
-    pub(super) hint: Option<String>,
+pub struct Fault {
+    /// Where.
+    pub at: Mark,
+    /// What is wrong.
+    pub what: String,
+    /// What may have been meant.
+    pub hint: Option<String>,
 }
 
 impl Fault {
-    pub(super) fn new(at: Mark, what: impl Into<String>) -> Self {
+    /// Makes a fault.
+    pub fn new(at: Mark, what: impl Into<String>) -> Self {
         Self {
             at,
             what: what.into(),
@@ -42,13 +46,15 @@ impl Fault {
         }
     }
 
-    pub(super) fn hint(mut self, text: impl Into<String>) -> Self {
+    /// Says what may have been meant.
+    #[must_use]
+    pub fn hint(mut self, text: impl Into<String>) -> Self {
         self.hint = Some(text.into());
         self
     }
 
     /// Adds the excerpt of the file's text.
-    pub(super) fn in_text(self, text: &str) -> BadJobFile {
+    pub fn in_text(self, text: &str) -> BadJobFile {
         let line = text.lines().nth(self.at.line.saturating_sub(1));
         let excerpt = line.map_or_else(String::new, |line| excerpt(line, self.at));
         BadJobFile {

@@ -22,10 +22,10 @@ mod read;
 mod schema;
 #[cfg(test)]
 mod tests;
-mod tree;
+pub mod tree;
 mod write;
 
-pub use error::{BadJobFile, FILE_BYTES_MAX};
+pub use error::{BadJobFile, FILE_BYTES_MAX, Fault};
 pub use fields::{FIELDS, Field, Kind};
 use quantity::GpuNeed;
 pub use schema::schema;

@@ -106,7 +106,11 @@ fn set(job: &mut JobFile, field: &Field, node: &Node) -> Result<(), Fault> {
 }
 
 impl Node {
-    fn entries(&self, what: &str) -> Result<&[(Key, Self)], Fault> {
+    /// Returns its keys and values.
+    ///
+    /// # Errors
+    /// `what`, where it has none.
+    pub fn entries(&self, what: &str) -> Result<&[(Key, Self)], Fault> {
         match &self.value {
             Value::Map(entries) => Ok(entries),
             Value::Scalar { .. } | Value::List(_) => Err(Fault::new(self.at, what)),
@@ -114,7 +118,10 @@ impl Node {
     }
 
     /// Returns text, a number or a word as it stands.
-    fn text(&self) -> Result<&str, Fault> {
+    ///
+    /// # Errors
+    /// Where it is nothing, a list or keys.
+    pub fn text(&self) -> Result<&str, Fault> {
         match &self.value {
             Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null") => {
                 Err(Fault::new(self.at, "there is no value")
@@ -126,7 +133,11 @@ impl Node {
         }
     }
 
-    fn parse<T>(&self, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Fault> {
+    /// Reads a value of one word.
+    ///
+    /// # Errors
+    /// What `read` says, at its place.
+    pub fn parse<T>(&self, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Fault> {
         read(self.text()?).map_err(|what| Fault::new(self.at, what))
     }
 
@@ -158,7 +169,11 @@ impl Node {
         }
     }
 
-    fn items(&self, what: &str) -> Result<&[Self], Fault> {
+    /// Returns the items of a list.
+    ///
+    /// # Errors
+    /// `what`, where it is none.
+    pub fn items(&self, what: &str) -> Result<&[Self], Fault> {
         match &self.value {
             Value::List(items) => Ok(items),
             Value::Scalar { .. } | Value::Map(_) => Err(Fault::new(self.at, what)),

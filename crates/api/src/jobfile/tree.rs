@@ -1,4 +1,4 @@
-//! YAML as a bounded tree that knows where everything stands.
+//! YAML as a bounded tree that knows where everything stands: what job files and pricing files are read from.
 //!
 //! Anchors, aliases and tags are refused: a page of settings needs none, and what repeats itself cannot then be made to
 //! grow without bound. A key that stands twice is refused, because nobody can know which was meant.
@@ -14,15 +14,18 @@ const NODES_MAX: usize = 4096;
 
 /// Where something stands; line and column count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) line: usize,
-    pub(super) column: usize,
-    pub(super) length: usize,
+pub struct Mark {
+    /// The line.
+    pub line: usize,
+    /// The column, in characters.
+    pub column: usize,
+    /// How many characters it takes of its line; 1 where it takes more lines.
+    pub length: usize,
 }
 
 impl Mark {
     /// The beginning of the file.
-    pub(super) const START: Self = Self {
+    pub const START: Self = Self {
         line: 1,
         column: 1,
         length: 1,
@@ -41,33 +44,43 @@ impl Mark {
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) at: Mark,
-    pub(super) value: Value,
+pub struct Node {
+    /// Where it begins.
+    pub at: Mark,
+    /// What it is.
+    pub value: Value,
 }
 
 /// A value.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub enum Value {
     /// Text, a number or a word; YAML's own guess at which is not asked for.
     Scalar {
+        /// What stands there.
         text: String,
         /// Whether it stood without quotes, so that `true` is a truth and an empty one is nothing.
         plain: bool,
     },
+    /// A list.
     List(Vec<Node>),
+    /// Keys with values, in the order in which they stand.
     Map(Vec<(Key, Node)>),
 }
 
 /// A key and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Key {
-    pub(super) at: Mark,
-    pub(super) text: String,
+pub struct Key {
+    /// Where it stands.
+    pub at: Mark,
+    /// The key.
+    pub text: String,
 }
 
 /// Reads one document.
-pub(super) fn read(text: &str) -> Result<Node, Fault> {
+///
+/// # Errors
+/// [`Fault`], where it is no YAML or more than the bounds allow.
+pub fn read(text: &str) -> Result<Node, Fault> {
     if text.len() > FILE_BYTES_MAX {
         let what = format!("the file has more than {FILE_BYTES_MAX} bytes");
         return Err(Fault::new(Mark::START, what));
@@ -114,7 +127,7 @@ impl<'a> Reader<'a> {
             match self.next()? {
                 (Event::StreamEnd, _) => return Ok(()),
                 (Event::DocumentEnd, _) => {}
-                (_, at) => return Err(Fault::new(at, "a job file is one document")),
+                (_, at) => return Err(Fault::new(at, "more than one document stands here")),
             }
         }
     }
@@ -145,7 +158,7 @@ impl<'a> Reader<'a> {
                 refuse_extras(at, anchor, tag.is_some())?;
                 Value::Map(self.map(depth)?)
             }
-            Event::Alias(_) => return Err(Fault::new(at, "a job file has no aliases")),
+            Event::Alias(_) => return Err(Fault::new(at, "no aliases are taken here")),
             _ => return Err(Fault::new(at, "a value is missing here")),
         };
         Ok(Node { at, value })
@@ -187,10 +200,10 @@ impl<'a> Reader<'a> {
 
 fn refuse_extras(at: Mark, anchor: usize, tagged: bool) -> Result<(), Fault> {
     if anchor != 0 {
-        return Err(Fault::new(at, "a job file has no anchors"));
+        return Err(Fault::new(at, "no anchors are taken here"));
     }
     if tagged {
-        return Err(Fault::new(at, "a job file has no tags"));
+        return Err(Fault::new(at, "no tags are taken here"));
     }
     Ok(())
 }
