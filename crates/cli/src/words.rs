@@ -1,8 +1,8 @@
 //! Quantities as people type them, which job files share, and as they read them.
 
 pub(crate) use api::jobfile::quantity::{
-    GpuNeed, canonical_model, cores, duration, gpu, label, money, name, percent, rate, size,
-    variable, variable_name,
+    GpuNeed, canonical_model, cores, duration, gpu, label, money, name, on_budget, on_partition,
+    percent, rate, size, variable, variable_name,
 };
 use market::{Millis, Money};
 

@@ -62,6 +62,11 @@ pub enum Kind {
     Percent,
     /// Yes or no.
     Truth,
+    /// A word, or `pause:` and a duration.
+    Pause {
+        /// The word.
+        otherwise: &'static str,
+    },
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -117,6 +122,8 @@ pub const FIELDS: &[Field] = &[
     field("limits", "attempts", Kind::Count { max: u16::MAX }, "Attempts that failing work may use up", "1", "3"),
     field("limits", "window", Kind::Duration, "Collect bids for this long instead of taking the best offer at once", "", "30s"),
     field("limits", "wait", Kind::Duration, "Where nothing matches, wait in the book for this long", "", "10m"),
+    field("limits", "on_budget", Kind::Pause { otherwise: "end" }, "When the budget is reached: end, or pause and keep the disk for so long, until budget is added", "end", "pause:1h"),
+    field("limits", "on_partition", Kind::Pause { otherwise: "keep" }, "When the machine does not hear from the ledger: keep running, or pause after so long until it does", "keep", "pause:10m"),
     field("where", "region", Kind::Names, "Regions that will do; any where it is absent", "", "eu-west"),
     field("where", "isolation", Kind::Choice(&["none", "container", "vm", "tee"]), "Weakest isolation that will do", "container", "vm"),
     field("where", "reliability", Kind::Percent, "Least reliability by the ledger's own evidence, in percent; a provider without evidence fails", "", "\">=99.5\""),

@@ -9,11 +9,14 @@
 //! - [`fields`]: the table of keys; [`schema()`]: the same as a JSON Schema
 //! - [`quantity`]: sizes, prices, durations and GPU models as people type them
 //! - [`BadJobFile`]: what is wrong, at which line and column
-//! - `tree`: the YAML below it, bounded
+//! - [`tree`]: the YAML below it, bounded
 
 use std::collections::BTreeMap;
 
-use market::{BasisPoints, ByteSize, Isolation, MilliCpu, Millis, Money, Name, Rate, Tier};
+use market::{
+    BasisPoints, ByteSize, Isolation, MilliCpu, Millis, Money, Name, OnBudget, OnPartition, Rate,
+    Tier,
+};
 
 mod error;
 pub mod fields;
@@ -69,6 +72,10 @@ pub struct JobFile {
     pub window: Option<Millis>,
     /// How long it may wait in the book.
     pub wait: Option<Millis>,
+    /// What happens when its budget is reached.
+    pub on_budget: Option<OnBudget>,
+    /// What happens when its machine does not hear from the ledger.
+    pub on_partition: Option<OnPartition>,
     /// Regions that will do.
     pub regions: Vec<Name>,
     /// Weakest isolation that will do.
@@ -116,6 +123,8 @@ impl JobFile {
             attempts: self.attempts.or(base.attempts),
             window: self.window.or(base.window),
             wait: self.wait.or(base.wait),
+            on_budget: self.on_budget.or(base.on_budget),
+            on_partition: self.on_partition.or(base.on_partition),
             regions: if self.regions.is_empty() {
                 base.regions
             } else {

@@ -1,7 +1,9 @@
 //! Quantities as people type them, in job files and on command lines alike: `1.80`, `6h`, `64G`, `h100:2`; and written
 //! back so that reading gives the same.
 
-use market::{BasisPoints, ByteSize, DeviceNeed, MilliCpu, Millis, Money, Name, Rate};
+use market::{
+    BasisPoints, ByteSize, DeviceNeed, MilliCpu, Millis, Money, Name, OnBudget, OnPartition, Rate,
+};
 
 /// Milliseconds of each unit of time, largest first.
 const UNITS: [(&str, u64); 5] = [
@@ -194,6 +196,36 @@ pub fn percent(text: &str) -> Result<BasisPoints, String> {
         })
 }
 
+/// Reads what happens when a budget is reached: `end`, `pause:1h`.
+pub fn on_budget(text: &str) -> Result<OnBudget, String> {
+    let pause = |grace| OnBudget::Pause { grace };
+    pause_or(text, "end", OnBudget::End, pause)
+}
+
+/// Reads what happens when a machine does not hear from the ledger: `keep`, `pause:10m`.
+pub fn on_partition(text: &str) -> Result<OnPartition, String> {
+    let pause = |after| OnPartition::Pause { after };
+    pause_or(text, "keep", OnPartition::Keep, pause)
+}
+
+fn pause_or<T>(
+    text: &str,
+    word: &str,
+    otherwise: T,
+    pause: impl FnOnce(Millis) -> T,
+) -> Result<T, String> {
+    if text == word {
+        return Ok(otherwise);
+    }
+    let time = text.strip_prefix("pause:").map(duration);
+    match time {
+        Some(Ok(time)) => Ok(pause(time)),
+        _ => Err(format!(
+            "{text:?} is neither {word} nor a pause, as pause:10m"
+        )),
+    }
+}
+
 /// Reads the name of a variable.
 pub fn variable_name(text: &str) -> Result<String, String> {
     let plain = |c: char| !c.is_control() && c != '=';
@@ -257,6 +289,22 @@ pub fn command_words(text: &str) -> Result<Vec<String>, String> {
 /// Writes dollars exactly: `1.8`, `25`, `0.000001`.
 pub fn write_money(amount: Money) -> String {
     write_decimal(u128::from(amount.micros()), 6)
+}
+
+/// Writes what happens when a budget is reached, as [`on_budget`] reads it.
+pub fn write_on_budget(policy: OnBudget) -> String {
+    match policy {
+        OnBudget::End => "end".to_owned(),
+        OnBudget::Pause { grace } => format!("pause:{}", write_duration(grace)),
+    }
+}
+
+/// Writes what happens in a silence of the ledger, as [`on_partition`] reads it.
+pub fn write_on_partition(policy: OnPartition) -> String {
+    match policy {
+        OnPartition::Keep => "keep".to_owned(),
+        OnPartition::Pause { after } => format!("pause:{}", write_duration(after)),
+    }
 }
 
 /// Writes cores exactly: `8`, `0.5`.

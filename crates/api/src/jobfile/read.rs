@@ -96,6 +96,10 @@ fn set(job: &mut JobFile, field: &Field, node: &Node) -> Result<(), Fault> {
         ("limits", "attempts") => job.attempts = Some(node.parse(count)?),
         ("limits", "window") => job.window = Some(node.parse(quantity::duration)?),
         ("limits", "wait") => job.wait = Some(node.parse(quantity::duration)?),
+        ("limits", "on_budget") => job.on_budget = Some(node.parse(quantity::on_budget)?),
+        ("limits", "on_partition") => {
+            job.on_partition = Some(node.parse(quantity::on_partition)?);
+        }
         ("where", "region") => job.regions = node.names()?,
         ("where", "isolation") => job.isolation = Some(node.choice(field)?),
         ("where", "reliability") => job.reliability = Some(node.parse(quantity::percent)?),

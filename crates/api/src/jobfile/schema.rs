@@ -83,6 +83,9 @@ fn kind(kind: Kind) -> Value {
             json!({ "type": ["string", "number"], "pattern": "^\\$?[0-9]+(\\.[0-9]{1,6})?$" })
         }
         Kind::Duration => json!({ "type": "string", "pattern": "^([0-9]+(ms|[dhms]))+$" }),
+        Kind::Pause { otherwise } => {
+            json!({ "type": "string", "pattern": format!("^({otherwise}|pause:([0-9]+(ms|[dhms]))+)$") })
+        }
         Kind::Count { max } => json!({ "type": "integer", "minimum": 1, "maximum": max }),
         Kind::Percent => {
             json!({ "type": ["string", "number"], "pattern": "^(>= *)?[0-9]+(\\.[0-9]{1,2})? *%?$" })

@@ -71,6 +71,8 @@ impl JobFile {
             ("limits", "attempts") => self.attempts.map(|count| count.to_string()),
             ("limits", "window") => self.window.map(quantity::write_duration),
             ("limits", "wait") => self.wait.map(quantity::write_duration),
+            ("limits", "on_budget") => self.on_budget.map(quantity::write_on_budget),
+            ("limits", "on_partition") => self.on_partition.map(quantity::write_on_partition),
             ("where", "region") => {
                 let names: Vec<String> = self.regions.iter().map(ToString::to_string).collect();
                 (!names.is_empty()).then(|| list(&names))

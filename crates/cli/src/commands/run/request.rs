@@ -125,6 +125,12 @@ pub(crate) struct Wanted {
     /// Where nothing matches, wait in the book for this long
     #[arg(long, value_name = "TIME", value_parser = words::duration, help_heading = "Price and time")]
     pub(crate) wait: Option<Millis>,
+    /// When the budget is reached: end, or pause:TIME to keep the disk for so long [default: end]
+    #[arg(long, value_name = "WHAT", value_parser = words::on_budget, help_heading = "Price and time")]
+    pub(crate) on_budget: Option<OnBudget>,
+    /// When its machine does not hear from the ledger: keep, or pause:TIME to rest after so long [default: keep]
+    #[arg(long, value_name = "WHAT", value_parser = words::on_partition, help_heading = "Price and time")]
+    pub(crate) on_partition: Option<OnPartition>,
     /// Attempts that failing work may use up [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Price and time")]
     pub(crate) attempts: Option<u16>,
@@ -191,6 +197,8 @@ impl Wanted {
             attempts: self.attempts,
             window: self.window,
             wait: self.wait,
+            on_budget: self.on_budget,
+            on_partition: self.on_partition,
             regions: self.region.clone(),
             isolation: self.isolation,
             reliability: self.min_reliability,
@@ -376,8 +384,8 @@ pub(crate) fn spec(job: &JobFile, image_size: ByteSize) -> JobSpec {
             .wait
             .unwrap_or(Millis::ZERO)
             .max(window.saturating_add(WAIT_MIN)),
-        on_budget: OnBudget::End,
-        on_partition: OnPartition::Keep,
+        on_budget: job.on_budget.unwrap_or(OnBudget::End),
+        on_partition: job.on_partition.unwrap_or(OnPartition::Keep),
         verification: Verification::None,
         storage_kept: ByteSize::ZERO,
         egress_max: ByteSize::ZERO,
