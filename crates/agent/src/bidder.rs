@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use api::{Client, ClientError, EventFilter, EventKindView, OrderView};
 use ed25519_dalek::SigningKey;
 use market::{MachineId, OrderId, Tx, event::LeasePhase};
+use tokio::sync::watch;
 
 use crate::{
     pricing::{self, Policy},
@@ -25,8 +26,8 @@ pub struct Bidder {
     pub key: SigningKey,
     /// The machine.
     pub machine: MachineId,
-    /// At what prices.
-    pub policy: Policy,
+    /// At what prices, as they are now.
+    pub policy: watch::Receiver<Policy>,
 }
 
 /// Bids on every order that opens with a window and fits, until it is dropped. Troubles are logged and tried again.
@@ -69,6 +70,10 @@ pub async fn run_bidder(bidder: Bidder) {
 
 impl Bidder {
     async fn consider(&self, submitter: &mut Submitter, id: OrderId) -> Result<(), SubmitError> {
+        let policy = self.policy.borrow().clone();
+        if !policy.bids() {
+            return Ok(());
+        }
         let Some(order) = self.find(id).await.map_err(SubmitError::Unsent)? else {
             return Ok(());
         };
@@ -89,7 +94,7 @@ impl Bidder {
             .filter(|work| work.lease.state.phase() != LeasePhase::Paused)
             .flat_map(|work| work.lease.devices)
             .collect();
-        let Some(terms) = pricing::bid(&self.policy, &machine, &busy, &order, now()) else {
+        let Some(terms) = pricing::bid(&policy, &machine, &busy, &order, now()) else {
             tracing::debug!(%id, "does not fit, or not at this price");
             return Ok(());
         };

@@ -5,7 +5,8 @@
 //! - what tenants may name: [`images`]
 //! - what the machine has: [`inventory`]
 //! - what survives a restart: [`journal`]
-//! - what acts: [`run`] (in `driver`), [`run_bidder`], `logs`, `submit`
+//! - what Prometheus reads: [`metrics`]
+//! - what acts: [`run`] (in `driver`), [`run_bidder`], [`steward`], `logs`, `submit`
 //! - what a provider does once: [`setup`]
 #![forbid(unsafe_code)]
 
@@ -17,8 +18,10 @@ pub mod images;
 pub mod inventory;
 pub mod journal;
 mod logs;
+pub mod metrics;
 pub mod pricing;
 pub mod setup;
+pub mod steward;
 mod submit;
 
 pub use bidder::{Bidder, run_bidder};

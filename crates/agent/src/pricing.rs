@@ -5,6 +5,8 @@
 //! offer over the devices that it speaks of. An order that collects bids gets one bid, a fixed share below the target,
 //! and never below the floor. A provider that wants more writes its own agent: everything here uses the public interface.
 
+pub mod file;
+
 use std::{collections::BTreeSet, fmt};
 
 use api::{DeviceView, MachineView, OrderView, RequirementView};
@@ -168,7 +170,7 @@ impl Line {
     }
 
     /// Returns what it bids per device-hour; `None` where it does not go below its target.
-    fn bid(&self) -> Option<Rate> {
+    pub fn bid(&self) -> Option<Rate> {
         let ask = self.target.micros_per_hour();
         let left = 10_000_u64.saturating_sub(u64::from(self.undercut.bps()));
         // In two parts, so that no price overflows.

@@ -5,7 +5,7 @@
 use api::{Client, ClientError, Code, MachineView, OfferFilter, OfferView};
 use ed25519_dalek::SigningKey;
 use market::{
-    AccountId, MachineId, MachineSpec, Millis, Money, Name, NetworkName, Offer, OfferId,
+    AccountId, ByteSize, MachineId, MachineSpec, Millis, Money, Name, NetworkName, Offer, OfferId,
     OfferTerms, PricePerGib, Prices, PublicKey, Rate, Timestamp, Tx,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 const PAGES_MAX: usize = 64;
 
 /// What a provider wants.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The name shown to tenants.
     pub name: Name,
@@ -30,6 +30,8 @@ pub struct Plan {
     pub listing: Listing,
     /// At what prices.
     pub policy: Policy,
+    /// Whether the runtime can hand out GPUs; no runtime of ours can yet.
+    pub gpus: GpuSupport,
 }
 
 /// What setup found or made.
@@ -98,6 +100,16 @@ pub enum SetupError {
     NotRegistered,
 }
 
+impl SetupError {
+    /// Returns the stable code of the ledger's refusal, if it was one.
+    pub fn refusal(&self) -> Option<Code> {
+        match self {
+            Self::Submit { source, .. } => source.refusal(),
+            _ => None,
+        }
+    }
+}
+
 /// A provider's key at work.
 #[derive(Debug)]
 pub struct Provider {
@@ -152,8 +164,7 @@ impl Provider {
             network: &self.network,
             sign: &journal.keys().public().sign,
             runtime,
-            // No runtime of ours hands GPUs to containers yet.
-            gpus: GpuSupport::None,
+            gpus: plan.gpus,
         };
         let offered = machine_spec(inventory, &plan.listing, facts);
         let machine = self.machine(journal, &offered.spec, &mut changed).await?;
@@ -165,6 +176,53 @@ impl Provider {
             offered,
             changed,
         })
+    }
+
+    /// Returns what the ledger says of a machine.
+    ///
+    /// # Errors
+    /// [`SetupError::Ask`].
+    pub async fn machine_view(&self, machine: MachineId) -> Result<MachineView, SetupError> {
+        let view = self.client.machine(&machine).await;
+        view.map_err(ask("look up the machine"))
+    }
+
+    /// Brings what the ledger says of the machine `view`, which runs, to what was measured and is planned: its devices and
+    /// its offers. Returns what changed, in words.
+    ///
+    /// Where it is dialled stays, and so does its disk: that shrinks and grows with what leases write.
+    ///
+    /// # Errors
+    /// [`SetupError`]; with [`Code::MachineBusy`] where a device is gone that a lease holds.
+    pub async fn refresh(
+        &mut self,
+        view: &MachineView,
+        sign: &PublicKey,
+        inventory: &Inventory,
+        runtime: &runtime::Capabilities,
+        plan: &Plan,
+    ) -> Result<Vec<String>, SetupError> {
+        let facts = MachineFacts {
+            network: &self.network,
+            sign,
+            runtime,
+            gpus: plan.gpus,
+        };
+        let mut spec = machine_spec(inventory, &plan.listing, facts).spec;
+        spec.dial.clone_from(&view.dial);
+        spec.disk = ByteSize::from_bytes(view.disk_bytes);
+        let mut changed = Vec::new();
+        if !same_machine(view, &spec) {
+            let update = Tx::UpdateMachine {
+                machine: view.id,
+                spec: spec.clone(),
+            };
+            self.say(update, "update the machine").await?;
+            changed.push(format!("updated {}", view.id));
+        }
+        self.offers(view.id, &spec, &plan.policy, &mut changed)
+            .await?;
+        Ok(changed)
     }
 
     async fn open(&mut self, plan: &Plan, changed: &mut Vec<String>) -> Result<(), SetupError> {

@@ -14,21 +14,29 @@ mod sender;
 mod state;
 mod steps;
 
-use std::{collections::BTreeSet, future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, future::Future, net::SocketAddr, path::PathBuf, sync::Arc,
+    time::Duration,
+};
 
 use api::{Client, ClientError};
 use ed25519_dalek::SigningKey;
 use market::{MachineId, NetworkName};
 use net::{BindError, BindOptions, Endpoint, Services};
 use runtime::Runtime;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use crate::{
     bidder::{Bidder, run_bidder},
     images::ImagePolicy,
     journal::{Journal, JournalError},
     logs::MachineLogs,
+    metrics::{Metrics, ServeError, serve},
     pricing::Policy,
+    steward::{Steward, Stewarding},
     submit::Submitter,
 };
 use state::{Agent, Input};
@@ -54,6 +62,10 @@ pub struct Config {
     pub images: ImagePolicy,
     /// How it bids on orders that collect bids; `None` leaves it at the standing offers.
     pub bidding: Option<Bidding>,
+    /// How it keeps its listing true; `None` leaves it as setup made it.
+    pub steward: Option<Stewarding>,
+    /// Where it tells its metrics; `None` tells nobody.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What an agent needs to bid.
@@ -61,8 +73,8 @@ pub struct Config {
 pub struct Bidding {
     /// Speaks for the provider: its owner key, or one with the provider's role.
     pub key: SigningKey,
-    /// At what prices.
-    pub policy: Policy,
+    /// At what prices, as they are now.
+    pub policy: watch::Receiver<Policy>,
 }
 
 impl Bidding {
@@ -80,7 +92,7 @@ impl std::fmt::Debug for Bidding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bidding")
             .field("key", &"***")
-            .field("policy", &self.policy)
+            .field("policy", &*self.policy.borrow())
             .finish()
     }
 }
@@ -103,6 +115,9 @@ pub enum RunError {
     /// The data plane cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] ServeError),
     /// The runtime's folder cannot be used.
     #[error("could not look at the containers")]
     Runtime(#[source] runtime::Error),
@@ -130,7 +145,13 @@ pub async fn run(
 
     let (inputs, mut heard) = mpsc::channel(INPUTS_MAX);
     let mut tasks = JoinSet::new();
-    let (interest, interested) = tokio::sync::watch::channel(BTreeSet::new());
+    let metrics = Metrics::new();
+    if let Some(address) = config.metrics {
+        let (at, answers) = serve(address, Arc::clone(&metrics)).await?;
+        tracing::info!(%at, "tells its metrics");
+        tasks.spawn(answers);
+    }
+    let (interest, interested) = watch::channel(BTreeSet::new());
     let watcher = ledger::Watcher {
         client: client.clone(),
         network: network.clone(),
@@ -140,6 +161,10 @@ pub async fn run(
     tasks.spawn(watcher.run(interested));
     if let Some(bidding) = config.bidding.clone() {
         tasks.spawn(run_bidder(bidding.on(client.clone(), machine)));
+    }
+    if let Some(with) = config.steward.clone() {
+        let metrics = Arc::clone(&metrics);
+        tasks.spawn(steward(with, &config, &client, &journal, machine, metrics).run());
     }
     let submitter = Submitter::new(client.clone(), network.clone(), journal.keys().sign.clone());
     let outbox = sender::spawn(&mut tasks, submitter, machine, inputs.clone());
@@ -154,11 +179,31 @@ pub async fn run(
         images: Arc::new(config.images.clone()),
         inputs: inputs.clone(),
     };
-    let mut agent = Agent::new(journal, machine, doer, outbox, interest);
+    let mut agent = Agent::new(journal, machine, doer, outbox, interest, metrics);
     agent.look_at_all().await.map_err(RunError::Runtime)?;
+    go_on(&mut agent, &mut heard, &mut tasks, shutdown).await;
+    tracing::info!("agent stops; its workloads go on");
+    if tokio::time::timeout(STOP_DEADLINE, tasks.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("tasks did not end in time");
+    }
+    agent.save();
+    endpoint.close().await;
+    Ok(())
+}
+
+/// Acts and listens until `shutdown` is ready.
+async fn go_on(
+    agent: &mut Agent,
+    heard: &mut mpsc::Receiver<Input>,
+    tasks: &mut JoinSet<()>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
     tokio::pin!(shutdown);
     loop {
-        agent.act(&mut tasks);
+        agent.act(tasks);
         let wake = tokio::time::sleep(agent.until_next());
         tokio::select! {
             () = &mut shutdown => break,
@@ -174,16 +219,25 @@ pub async fn run(
             agent.take(input);
         }
     }
-    tracing::info!("agent stops; its workloads go on");
-    if tokio::time::timeout(STOP_DEADLINE, tasks.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!("tasks did not end in time");
+}
+
+fn steward(
+    with: Stewarding,
+    config: &Config,
+    client: &Client,
+    journal: &Journal,
+    machine: MachineId,
+    metrics: Arc<Metrics>,
+) -> Steward {
+    Steward {
+        with,
+        client: client.clone(),
+        machine,
+        sign: journal.keys().public().sign,
+        runtime: Arc::clone(&config.runtime),
+        folder: config.folder.clone(),
+        metrics,
     }
-    agent.save();
-    endpoint.close().await;
-    Ok(())
 }
 
 async fn bind(

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,6 +27,7 @@ use crate::{
         ready_is_owed, reconcile, running,
     },
     journal::Journal,
+    metrics::{Metrics, Round},
     submit::now,
 };
 
@@ -64,6 +66,7 @@ pub(super) struct Agent {
     doer: Doer,
     outbox: mpsc::Sender<Outgoing>,
     interest: watch::Sender<BTreeSet<LeaseId>>,
+    metrics: Arc<Metrics>,
     view: View,
     seen: Seen,
     book: Book,
@@ -89,6 +92,7 @@ impl Agent {
         doer: Doer,
         outbox: mpsc::Sender<Outgoing>,
         interest: watch::Sender<BTreeSet<LeaseId>>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let state = &journal.state;
         let kept = state.kept.iter();
@@ -102,6 +106,7 @@ impl Agent {
             doer,
             outbox,
             interest,
+            metrics,
             view,
             seen: Seen::NotYet,
             book,
@@ -170,6 +175,12 @@ impl Agent {
             self.begin(action, now, tasks);
         }
         self.tell_interest();
+        self.metrics.round(Round {
+            leases: self.view.live(),
+            workloads: self.runs().len(),
+            beats_waiting: self.journal.state.chain.waiting.len(),
+            silent: self.silent,
+        });
         if self.dirty {
             self.save();
         }
@@ -186,6 +197,7 @@ impl Agent {
             self.book.entry(*lease).or_default().alive_at = Some(now);
         }
         self.journal.state.chain.beat(now, runs);
+        self.metrics.beat();
         self.dirty = true;
         self.send_beats();
     }
@@ -465,6 +477,7 @@ impl Agent {
         sight: Option<Sight>,
     ) {
         self.steps.remove(&lease);
+        self.metrics.step(step.word(), result.is_ok());
         let record = self.book.entry(lease).or_default();
         match result {
             Ok(got) => {

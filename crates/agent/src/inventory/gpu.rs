@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// Initialising the driver takes up to a few seconds when persistence mode is off.
 const PROBE_DEADLINE: Duration = Duration::from_secs(20);
+/// For a killed child to be gone.
+const KILL_DEADLINE: Duration = Duration::from_secs(2);
 /// Between two looks at the child.
 const PROBE_LOOK: Duration = Duration::from_millis(5);
 /// What the largest honest answer stays far below; also what a pipe holds without a reader.
@@ -137,6 +139,12 @@ fn describe(device: &Device<'_>) -> Result<Gpu, NvmlError> {
 
 impl GpuProbe for ChildProbe {
     fn gpus(&self) -> Result<Vec<Gpu>, GpuProbeError> {
+        self.ask(PROBE_DEADLINE)
+    }
+}
+
+impl ChildProbe {
+    fn ask(&self, deadline: Duration) -> Result<Vec<Gpu>, GpuProbeError> {
         let mut child = Command::new(&self.program)
             .arg("probe-gpus")
             .stdin(Stdio::null())
@@ -144,13 +152,18 @@ impl GpuProbe for ChildProbe {
             .stderr(Stdio::null())
             .spawn()
             .map_err(GpuProbeError::Child)?;
-        let ended = wait(&mut child);
-        if ended.is_err() {
-            // It hangs in the driver or not at all; either way it is no use.
+        if let Err(error) = wait(&mut child, deadline) {
+            // It hangs in the driver or not at all; either way it is no use. One that not even the kernel can kill is
+            // left to it: whoever waited for that would hang as well.
             child.kill().map_err(GpuProbeError::Child)?;
-            child.wait().map_err(GpuProbeError::Child)?;
+            if let Err(GpuProbeError::Deadline) = wait(&mut child, KILL_DEADLINE) {
+                tracing::error!(
+                    pid = child.id(),
+                    "the GPU probe hangs in the driver and cannot be killed"
+                );
+            }
+            return Err(error);
         }
-        ended?;
         let mut answer = String::new();
         if let Some(stdout) = child.stdout.take() {
             stdout
@@ -162,8 +175,8 @@ impl GpuProbe for ChildProbe {
     }
 }
 
-fn wait(child: &mut Child) -> Result<(), GpuProbeError> {
-    let give_up = Instant::now() + PROBE_DEADLINE;
+fn wait(child: &mut Child, deadline: Duration) -> Result<(), GpuProbeError> {
+    let give_up = Instant::now() + deadline;
     loop {
         match child.try_wait().map_err(GpuProbeError::Child)? {
             Some(status) if status.success() => return Ok(()),
@@ -253,5 +266,21 @@ mod tests {
             program: dir.path().join("none"),
         };
         assert!(matches!(missing.gpus(), Err(GpuProbeError::Child(_))));
+    }
+
+    #[test]
+    fn a_driver_that_hangs_is_given_up_and_its_child_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let note = dir.path().join("pid");
+        let hangs = script(
+            &dir,
+            &format!("echo $$ > {}; exec sleep 600", note.display()),
+        );
+        let begun = Instant::now();
+        let asked = hangs.ask(Duration::from_millis(300));
+        assert!(matches!(asked, Err(GpuProbeError::Deadline)), "{asked:?}");
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        let pid = std::fs::read_to_string(note).unwrap();
+        assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists());
     }
 }

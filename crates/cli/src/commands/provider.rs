@@ -1,8 +1,16 @@
 //! `tradewind provider`: the agent on this machine.
 
+mod check;
+mod earnings;
+mod machine;
+mod maintenance;
+mod price;
 mod setup;
+mod trial;
+mod unit;
 
 use agent::setup::standing;
+use agent::steward::read_closed;
 use market::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +27,7 @@ pub(crate) use setup::{
     open_runtime,
 };
 
-/// Lend this machine: init, start, status, drain, resume
+/// Lend this machine: init, start, status, price, machine, test, earnings, maintenance, drain, resume, unit
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -31,8 +39,14 @@ enum Verb {
     Init(Box<Init>),
     Start(Start),
     Status(Status),
+    Price(price::Price),
+    Machine(machine::Machine),
+    Test(check::Test),
+    Earnings(earnings::Earnings),
+    Maintenance(maintenance::Maintenance),
     Drain(Drain),
     Resume(Resume),
+    Unit(unit::Unit),
 }
 
 /// Which of this machine's agents is meant.
@@ -48,6 +62,9 @@ pub(crate) struct Which {
 struct Start {
     #[command(flatten)]
     which: Which,
+    /// Tell Prometheus' metrics at this address, under /metrics
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<std::net::SocketAddr>,
     #[command(flatten)]
     daemon: daemon::Args,
 }
@@ -83,6 +100,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
         Verb::Init(args) => setup::run(context, args),
         Verb::Start(args) => start(context, args),
         Verb::Status(args) => status(context, args),
+        Verb::Price(args) => price::run(context, args),
+        Verb::Machine(args) => machine::run(context, args),
+        Verb::Test(args) => check::run(context, args),
+        Verb::Earnings(args) => earnings::run(context, args),
+        Verb::Maintenance(args) => maintenance::run(context, args),
+        Verb::Unit(args) => unit::run(context, args),
         Verb::Drain(args) => drain(context, args),
         Verb::Resume(args) => resume(context, args),
     }
@@ -112,13 +135,16 @@ fn start(context: &Context, args: &Start) -> Result<u8> {
             }
             tracing::warn!("the node does not answer; going on with what was registered before");
         }
+        let (bidding, steward) = lender.duties()?;
         let config = agent::Config {
             folder: lender.folder.clone(),
             gateway: context.endpoint()?.to_owned(),
             runtime,
             bind: lender.stored.bind(),
             images: lender.stored.images.clone(),
-            bidding: lender.bidding()?,
+            bidding: Some(bidding),
+            steward: Some(steward),
+            metrics: args.metrics,
         };
         context.output.say(&format!(
             "{} provider {} lends this machine by the {} runtime",
@@ -146,6 +172,8 @@ struct StatusView {
     leases: Vec<api::LeaseView>,
     provider: api::ProviderView,
     account: api::AccountView,
+    /// Why the machine took itself out of matching, if it did.
+    closed: Option<String>,
 }
 
 fn status(context: &Context, args: &Status) -> Result<u8> {
@@ -162,6 +190,7 @@ fn status(context: &Context, args: &Status) -> Result<u8> {
             offers: stands.offers,
             provider: stands.provider,
             account: stands.account,
+            closed: read_closed(&lender.folder).map(|why| why.to_string()),
         };
         let process = match lender.service().running()? {
             Some(pid) => format!("pid {pid}, log {}", lender.service().log().display()),
@@ -192,7 +221,13 @@ fn lines(view: &StatusView, process: String, now: Timestamp) -> String {
             format!("{} ({})", view.provider.name, view.provider.account),
         ),
         ("machine", machine.id.to_string()),
-        ("state", machine.state.clone()),
+        (
+            "state",
+            view.closed.as_ref().map_or_else(
+                || machine.state.clone(),
+                |why| format!("{}: {why}", machine.state),
+            ),
+        ),
         ("last beat", beat),
         ("devices", devices.join(", ")),
         (

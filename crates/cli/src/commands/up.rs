@@ -12,6 +12,11 @@ use crate::files;
 use crate::progress::Progress;
 use crate::session::block_on;
 
+/// Writes the demo's image and returns its reference.
+pub(crate) fn demo_image(context: &Context) -> Result<String> {
+    tour::image(context)
+}
+
 /// Start a whole network on this machine: one validator, two providers, a funded account
 ///
 /// May be run again: what runs is left alone, what died is started. Everything lies in one home folder, listens on

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent::images::{Allowed, ImagePolicy};
-use agent::inventory::{ChildProbe, Listing, measure};
+use agent::inventory::{ChildProbe, GpuSupport, Listing, measure};
 use agent::journal::Journal;
-use agent::pricing::{DeviceKind, Line, Policy};
+use agent::pricing::{DeviceKind, Line, Policy, file};
 use agent::setup::{Plan, Provider, Ready, SetupError};
+use agent::steward::{Stewarding, Wishes};
 use api::Client;
 use market::{BasisPoints, MachineId, Money, Name, NetworkName, Rate, Tier};
 use net::{BindOptions, Endpoint, Services};
 use runtime::{Capabilities, LocalConfig, LocalRuntime, Runtime};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-use super::Which;
+use super::{Which, maintenance, price};
 use crate::context::Context;
 use crate::error::{Failure, Result, exit, io_failure};
 use crate::files;
@@ -68,17 +70,20 @@ pub(crate) struct Init {
     /// Percent of processor, memory and disk that is for leases
     #[arg(long, value_name = "PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) share: u16,
-    /// Dollars per device and hour
-    #[arg(long, value_name = "DOLLARS", default_value = "0.10", value_parser = words::rate)]
-    pub(crate) price: Rate,
+    /// Dollars per device and hour; by default 0.10, or what the pricing file says
+    #[arg(long, value_name = "DOLLARS", value_parser = words::rate)]
+    pub(crate) price: Option<Rate>,
     /// Least dollars per device and hour: orders that collect bids get one below the price, never below this
     ///
     /// By default the price itself, and then there are no bids.
-    #[arg(long, value_name = "DOLLARS", value_parser = words::rate)]
+    #[arg(long, value_name = "DOLLARS", value_parser = words::rate, requires = "price")]
     pub(crate) floor: Option<Rate>,
-    /// Tiers to offer, repeatable
-    #[arg(long, value_name = "TIER", default_value = "on-demand", value_parser = crate::commands::tier)]
+    /// Tiers that the price is for, repeatable; by default on-demand
+    #[arg(long, value_name = "TIER", value_parser = crate::commands::tier, requires = "price")]
     pub(crate) tier: Vec<Tier>,
+    /// Pricing file: prices by device and tier; replaces what was set before
+    #[arg(long, value_name = "FILE", conflicts_with = "price")]
+    pub(crate) pricing: Option<PathBuf>,
     /// Bond that it shall have at least: it answers for leases
     #[arg(long, value_name = "DOLLARS", default_value = "10", value_parser = words::money)]
     pub(crate) bond: Money,
@@ -200,9 +205,12 @@ pub(crate) struct Stored {
     pub(crate) runtime: RuntimeKind,
     slots: u8,
     share_percent: u16,
-    price_micros_per_device_hour: u64,
-    #[serde(default)]
+    /// Prices of a time before the pricing file; read only where there is none.
+    #[serde(default, skip_serializing)]
+    price_micros_per_device_hour: Option<u64>,
+    #[serde(default, skip_serializing)]
     floor_micros_per_device_hour: Option<u64>,
+    #[serde(default, skip_serializing)]
     tiers: Vec<String>,
     /// Which images tenants may name.
     #[serde(default)]
@@ -246,6 +254,8 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<u8> {
             "\nnext:  {}",
             output.paint(Style::Good, "tradewind provider start")
         ));
+        output.say("try it:        tradewind provider test");
+        output.say("keep it going: tradewind provider unit   (for systemd)");
         output.result(&ready.machine.to_string(), &ready.machine.to_string())?;
         Ok(exit::DONE)
     })
@@ -284,22 +294,7 @@ impl Stored {
         }
     }
 
-    /// Returns at what prices it lends.
-    pub(crate) fn policy(&self) -> Result<Policy> {
-        let target = Rate::from_micros_per_hour(self.price_micros_per_device_hour);
-        let floor = self
-            .floor_micros_per_device_hour
-            .map_or(target, Rate::from_micros_per_hour);
-        let line = |text: &String| {
-            let tier = crate::commands::tier(text).map_err(|_| broken())?;
-            Ok(Line::new(DeviceKind::Any, tier, target, floor))
-        };
-        Ok(Policy::of_lines(
-            self.tiers.iter().map(line).collect::<Result<_>>()?,
-        ))
-    }
-
-    fn plan(&self, dial: Vec<Name>) -> Result<Plan> {
+    fn plan(&self, dial: Vec<Name>, policy: Policy) -> Result<Plan> {
         let parse = |text: &String| Name::parse(text).ok_or_else(broken);
         Ok(Plan {
             name: parse(&self.name)?,
@@ -311,7 +306,9 @@ impl Stored {
                 dial,
                 ..Listing::default()
             },
-            policy: self.policy()?,
+            policy,
+            // No runtime of ours hands GPUs to containers yet.
+            gpus: GpuSupport::None,
         })
     }
 }
@@ -383,6 +380,7 @@ impl Lender {
         };
         let old_name = before.as_ref().map(|stored| stored.name.clone());
         let name = args.name.as_ref().map(ToString::to_string).or(old_name);
+        let old = before.as_ref();
         let stored = Stored {
             name: name.unwrap_or_else(|| label.to_owned()),
             key_file,
@@ -392,18 +390,12 @@ impl Lender {
             },
             slots: args.slots,
             share_percent: args.share,
-            price_micros_per_device_hour: args.price.micros_per_hour(),
-            floor_micros_per_device_hour: args
-                .floor
-                .map(|floor| floor.min(args.price).micros_per_hour()),
+            price_micros_per_device_hour: old.and_then(|old| old.price_micros_per_device_hour),
+            floor_micros_per_device_hour: old.and_then(|old| old.floor_micros_per_device_hour),
+            tiers: old.map(|old| old.tiers.clone()).unwrap_or_default(),
             images: args
                 .images
                 .policy(before.as_ref().map(|stored| &stored.images)),
-            tiers: args
-                .tier
-                .iter()
-                .map(api::view::text::Text::to_text)
-                .collect(),
             bond_micros: args.bond.micros(),
             region: args.region.as_ref().map(ToString::to_string),
             port,
@@ -416,6 +408,7 @@ impl Lender {
             label: label.to_owned(),
             home: context.home.clone(),
         };
+        lender.store_prices(args)?;
         lender.write()?;
         Ok(lender)
     }
@@ -460,14 +453,86 @@ impl Lender {
             .map_err(failed)
     }
 
-    /// Returns how it bids; `None` where it never goes below its prices.
-    pub(crate) fn bidding(&self) -> Result<Option<agent::Bidding>> {
-        let policy = self.stored.policy()?;
-        if !policy.bids() {
-            return Ok(None);
+    /// Returns at what prices it lends.
+    pub(crate) fn policy(&self) -> Result<Policy> {
+        if let Some(policy) = price::read(&self.folder.join(price::FILE))? {
+            return Ok(policy);
         }
+        let Stored {
+            price_micros_per_device_hour: target,
+            floor_micros_per_device_hour: floor,
+            tiers,
+            ..
+        } = &self.stored;
+        let target = target.map_or(PRICE_DEFAULT, Rate::from_micros_per_hour);
+        let floor = floor.map_or(target, Rate::from_micros_per_hour);
+        let mut named = Vec::new();
+        for text in tiers {
+            named.push(crate::commands::tier(text).map_err(|_| broken())?);
+        }
+        Ok(all_devices(&named, target, floor))
+    }
+
+    /// Writes down the prices that the arguments name; what they do not speak of stays.
+    fn store_prices(&self, args: &Init) -> Result<()> {
+        let path = self.folder.join(price::FILE);
+        if let Some(given) = &args.pricing {
+            price::read_given(given)?;
+            let text = fs::read(given).map_err(io_failure("read", given))?;
+            return files::write_private(&path, &text);
+        }
+        let before = price::read(&path)?;
+        let (Some(target), Some(_)) = (args.price, &before) else {
+            if before.is_some() {
+                return Ok(());
+            }
+            let policy = match args.price {
+                Some(target) => {
+                    let floor = args.floor.map_or(target, |floor| floor.min(target));
+                    all_devices(&args.tier, target, floor)
+                }
+                None => self.policy()?,
+            };
+            return files::write_private(&path, file::write(&policy).as_bytes());
+        };
+        let mut text = fs::read_to_string(&path).map_err(io_failure("read", &path))?;
+        let floor = args.floor.map(|floor| floor.min(target));
+        for tier in tiers_of(&args.tier) {
+            text = file::set(&text, &DeviceKind::Any, tier, target, floor)
+                .map_err(|error| price::bad_file(&path, &error))?;
+        }
+        files::write_private(&path, text.as_bytes())
+    }
+
+    /// Returns what is stored, for the agent to read anew while it runs.
+    fn wishes(&self) -> Result<Wishes> {
+        Ok(Wishes {
+            plan: self.plan(Vec::new())?,
+            windows: maintenance::windows(&self.folder)?,
+        })
+    }
+
+    fn plan(&self, dial: Vec<Name>) -> Result<Plan> {
+        let policy = self.policy()?;
+        self.stored.plan(dial, policy)
+    }
+
+    /// Returns how it bids, and how it keeps its listing true.
+    pub(crate) fn duties(&self) -> Result<(agent::Bidding, Stewarding)> {
         let key = Wallet::open(&self.stored.key_file)?.key().clone();
-        Ok(Some(agent::Bidding { key, policy }))
+        let (prices, told) = watch::channel(self.policy()?);
+        let probe = ChildProbe {
+            program: own_program()?,
+        };
+        let (lender, folder) = (self.clone(), self.folder.clone());
+        let steward = Stewarding {
+            key: key.clone(),
+            wishes: Arc::new(move || lender.wishes().map_err(|failure| failure.what().to_owned())),
+            measure: Arc::new(move || measure(&folder, &probe)),
+            prices,
+            every: Stewarding::EVERY,
+        };
+        Ok((agent::Bidding { key, policy: told }, steward))
     }
 
     /// Brings the ledger to what is stored and measured.
@@ -479,7 +544,7 @@ impl Lender {
         let session = Session::open(context).await?;
         let capabilities = probe(runtime).await?;
         let mut provider = self.provider(context).await?;
-        let plan = self.stored.plan(self.dial().await?)?;
+        let plan = self.plan(self.dial().await?)?;
         let probe = ChildProbe {
             program: own_program()?,
         };
@@ -522,6 +587,22 @@ impl Lender {
     }
 }
 
+/// What a device is lent for where nothing is said, per hour.
+const PRICE_DEFAULT: Rate = Rate::from_micros_per_hour(100_000);
+
+fn tiers_of(named: &[Tier]) -> Vec<Tier> {
+    if named.is_empty() {
+        return vec![Tier::OnDemand];
+    }
+    named.to_vec()
+}
+
+/// Returns one price for every device, in the tiers that are named.
+fn all_devices(named: &[Tier], target: Rate, floor: Rate) -> Policy {
+    let line = |tier| Line::new(DeviceKind::Any, tier, target, floor);
+    Policy::of_lines(tiers_of(named).into_iter().map(line).collect())
+}
+
 fn broken() -> Failure {
     let what = "the stored provider has values that are none";
     Failure::new("bad-context", what)
@@ -539,7 +620,8 @@ async fn free_port() -> Result<u16> {
     port.map_err(|error| Failure::new("port-taken", "there is no free UDP port").causes(&error))
 }
 
-fn own_program() -> Result<PathBuf> {
+/// Returns this very program.
+pub(super) fn own_program() -> Result<PathBuf> {
     std::env::current_exe().map_err(io_failure("find", Path::new("/proc/self/exe")))
 }
 

@@ -221,6 +221,10 @@ impl Network<'_> {
         let key_file = self.context.keys().join(format!("provider-{label}.key"));
         let wallet = Wallet::open_or_create(&key_file)?;
         fund(session, treasurer, wallet.account(), PROVIDER_MONEY, label).await?;
+        // What a person priced in between stays.
+        let price = Lender::find(self.context, label)
+            .is_err()
+            .then(|| Rate::from_micros_per_hour(price_micros));
         let init = Init {
             which: Which {
                 label: label.to_owned(),
@@ -229,11 +233,10 @@ impl Network<'_> {
             runtime: Some(kind),
             slots: 1,
             share: SHARE_PERCENT,
-            price: Rate::from_micros_per_hour(price_micros),
-            floor: Some(Rate::from_micros_per_hour(
-                price_micros / 100 * FLOOR_PERCENT,
-            )),
+            floor: price.map(|_| Rate::from_micros_per_hour(price_micros / 100 * FLOOR_PERCENT)),
+            price,
             tier: vec![Tier::OnDemand],
+            pricing: None,
             bond: BOND,
             region: None,
             port: 0,

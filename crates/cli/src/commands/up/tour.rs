@@ -130,7 +130,7 @@ fn command_words(kind: RuntimeKind, image: &str) -> Vec<String> {
 }
 
 /// Writes the demo's image, one program in one layer, and returns its reference.
-fn image(context: &Context) -> Result<String> {
+pub(super) fn image(context: &Context) -> Result<String> {
     let program = program()?;
     let folder = context.home.join("images/demo");
     let bytes = fs::read(&program).map_err(io_failure("read", &program))?;

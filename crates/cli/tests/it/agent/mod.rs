@@ -2,12 +2,17 @@
 
 mod world;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use agent::{
     Bidding,
     images::ImagePolicy,
+    inventory::{GpuSupport, Inventory},
     pricing::{DeviceKind, Line, Policy},
+    steward::{Running, Stewarding, Window, Wishes},
 };
 use api::{LeaseStateView, LeaseView};
 use market::{Grant, Millis, OnBudget, OnPartition, PublicKey, Rate, Rights, Tier, Tx};
@@ -17,7 +22,8 @@ use net::{
 };
 use runtime::{Blame, Fault, LogStream, Operation, Runtime as _, Status};
 
-use world::{Agent, World, container, key, network, now, owner, tenant, until};
+use tokio::sync::watch;
+use world::{Agent, NO_GPUS, World, container, key, network, now, owner, tenant, until};
 
 /// What is charged may differ from what was measured by this much.
 const CHARGE_TOLERANCE_MS: u64 = 100;
@@ -354,10 +360,9 @@ async fn an_order_with_a_window_is_won_below_the_ask() {
     let target = Rate::from_micros_per_hour(100_000);
     let floor = Rate::from_micros_per_hour(50_000);
     let lines = vec![Line::new(DeviceKind::Any, Tier::OnDemand, target, floor)];
-    let agent = world.spawn_agent_that_bids(Some(Bidding {
-        key: owner(),
-        policy: Policy::of_lines(lines),
-    }));
+    let (_prices, policy) = watch::channel(Policy::of_lines(lines));
+    let key = owner();
+    let agent = world.spawn_agent_with(Some(Bidding { key, policy }), None);
     until("a beat", async || {
         world
             .client
@@ -487,6 +492,166 @@ async fn a_job_that_says_so_rests_while_the_ledger_cannot_be_reached() {
         world.fake.exit(&container(lease.id), 0);
         assert_eq!(world.ended(job).await.0, "completed");
     }
+    agent.stop().await;
+    world.stop().await;
+}
+
+/// Two GPUs of one host, both free.
+fn two_gpus() -> String {
+    let recorded = include_str!("../../../../agent/src/inventory/h100x2.json");
+    let mut told: serde_json::Value = serde_json::from_str(recorded).unwrap();
+    for gpu in told["gpus"].as_array_mut().unwrap() {
+        gpu["programs"] = 0.into();
+    }
+    told.to_string()
+}
+
+fn without_the_first(gpus: &str) -> String {
+    let mut told: serde_json::Value = serde_json::from_str(gpus).unwrap();
+    told["gpus"].as_array_mut().unwrap().remove(0);
+    told.to_string()
+}
+
+/// Starts an agent whose steward sees what the test puts there, and in a hurry.
+fn stewarded(world: &World, seen: &Arc<Mutex<Inventory>>, gpus: GpuSupport) -> Agent {
+    let plan = world.plan(&Policy::default(), gpus);
+    let seen = Arc::clone(seen);
+    let (prices, _policy) = watch::channel(Policy::default());
+    let steward = Stewarding {
+        key: owner(),
+        wishes: Arc::new(move || {
+            let windows = Vec::new();
+            let plan = plan.clone();
+            Ok(Wishes { plan, windows })
+        }),
+        measure: Arc::new(move || Ok(seen.lock().unwrap().clone())),
+        prices,
+        every: Duration::from_millis(100),
+    };
+    world.spawn_agent_with(None, Some(steward))
+}
+
+async fn until_state(world: &World, state: &str) {
+    until(state, async || {
+        let view = world.client.machine(&world.machine).await.unwrap();
+        (view.state == state && view.last_beat.is_some()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_closes_the_machine_and_room_opens_it_again() {
+    let world = World::start().await;
+    let seen = Arc::new(Mutex::new(world.inventory(NO_GPUS)));
+    seen.lock().unwrap().host.disk = market::ByteSize::from_gib(9);
+    let agent = stewarded(&world, &seen, GpuSupport::None);
+    until_state(&world, "active").await;
+    let job = world.open_job(|_| {}).await;
+    let lease = world.running(job).await;
+    seen.lock().unwrap().host.disk = market::ByteSize::from_mib(100);
+    until_state(&world, "draining").await;
+    // What runs goes on.
+    let status = world.fake.status(&container(lease.id)).await.unwrap();
+    assert!(matches!(status, Status::Running { .. }), "{status:?}");
+    seen.lock().unwrap().host.disk = market::ByteSize::from_gib(9);
+    until_state(&world, "active").await;
+    // What a person drained stays drained.
+    let machine = world.machine;
+    world
+        .send(
+            &owner(),
+            Tx::DrainMachine {
+                machine,
+                evict_at: None,
+            },
+        )
+        .await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    until_state(&world, "draining").await;
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_falls_off_the_bus_leaves_the_listing_and_a_hanging_driver_closes_it() {
+    let world = World::start().await;
+    let both = two_gpus();
+    world
+        .set_up_with(&Policy::default(), &both, GpuSupport::Devices)
+        .await;
+    let seen = Arc::new(Mutex::new(world.inventory(&both)));
+    seen.lock().unwrap().host.disk = market::ByteSize::from_gib(9);
+    let agent = stewarded(&world, &seen, GpuSupport::Devices);
+    until_state(&world, "active").await;
+    seen.lock().unwrap().gpus = Err("the GPU probe did not answer".to_owned());
+    until_state(&world, "draining").await;
+    let view = world.client.machine(&world.machine).await.unwrap();
+    assert_eq!(
+        view.devices.len(),
+        2,
+        "a driver that does not answer says nothing of the devices"
+    );
+    seen.lock().unwrap().gpus = world.inventory(&without_the_first(&both)).gpus;
+    until_state(&world, "active").await;
+    let view = world.client.machine(&world.machine).await.unwrap();
+    assert_eq!(
+        (view.devices.len(), view.devices[0].model.as_str()),
+        (1, "h100")
+    );
+    let offers = until("an offer of what is left", async || {
+        let filter = api::OfferFilter {
+            machine: Some(world.machine),
+            ..api::OfferFilter::default()
+        };
+        let offers = world.client.offers(&filter).await.unwrap().items;
+        (offers.len() == 1 && offers[0].devices == [0]).then_some(offers)
+    })
+    .await;
+    assert_eq!(offers[0].machine, world.machine);
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_maintenance_window_closes_the_machine_for_its_time_and_no_longer() {
+    let world = World::start().await;
+    let plan = world.plan(&Policy::default(), GpuSupport::None);
+    let inventory = world.inventory(NO_GPUS);
+    let windows = Arc::new(Mutex::new(Vec::new()));
+    let planned = Arc::clone(&windows);
+    let (prices, _policy) = watch::channel(Policy::default());
+    let steward = Stewarding {
+        key: owner(),
+        wishes: Arc::new(move || {
+            let windows = planned.lock().unwrap().clone();
+            let plan = plan.clone();
+            Ok(Wishes { plan, windows })
+        }),
+        measure: Arc::new(move || Ok(inventory.clone())),
+        prices,
+        // A look at the machine is not due for long: the window alone must bring one about.
+        every: Duration::from_hours(1),
+    };
+    let agent = world.spawn_agent_with(None, Some(steward));
+    until_state(&world, "active").await;
+    let job = world.open_job(|_| {}).await;
+    let lease = world.running(job).await;
+    let now = world.client.status().await.unwrap().now.0;
+    windows.lock().unwrap().push(Window {
+        from: now,
+        until: now.after(Millis::from_secs(12)),
+        drain_ahead: Millis::ZERO,
+        running: Running::Stay,
+    });
+    until_state(&world, "draining").await;
+    let status = world.fake.status(&container(lease.id)).await.unwrap();
+    assert!(matches!(status, Status::Running { .. }), "{status:?}");
+    until_state(&world, "active").await;
+    let now = world.client.status().await.unwrap().now.0;
+    assert!(
+        now >= windows.lock().unwrap()[0].until,
+        "put back too early"
+    );
     agent.stop().await;
     world.stop().await;
 }

@@ -8,10 +8,11 @@ use std::{
 
 use agent::{
     images::ImagePolicy,
-    inventory::{Listing, RecordedProbe, measure},
+    inventory::{GpuSupport, Inventory, Listing, RecordedProbe, measure},
     journal::Journal,
     pricing::Policy,
     setup,
+    steward::Stewarding,
 };
 use api::{
     Client, LeaseStateView, LeaseView, ManifestClaim, TxStatus, Wait,
@@ -32,6 +33,8 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 /// Longest wait for anything in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// What the probe says where there is no driver.
+pub(crate) const NO_GPUS: &str = r#"{"gpus":[]}"#;
 /// The image that every job of these tests names, unless it says otherwise.
 const IMAGE: &str = "oci:/srv/app";
 
@@ -198,20 +201,19 @@ impl World {
     }
 
     pub(crate) async fn set_up(&self, policy: &Policy) -> setup::Ready {
+        self.set_up_with(policy, NO_GPUS, GpuSupport::None).await
+    }
+
+    /// Sets up a machine with the GPUs that a probe told of.
+    pub(crate) async fn set_up_with(
+        &self,
+        policy: &Policy,
+        gpus: &str,
+        support: GpuSupport,
+    ) -> setup::Ready {
         let mut journal = Journal::open(&self.folder.path().join("agent")).unwrap();
-        let probe = RecordedProbe {
-            answer: r#"{"gpus":[]}"#.to_owned(),
-        };
-        let inventory = measure(self.folder.path(), &probe).unwrap();
-        let plan = setup::Plan {
-            name: Name::parse("North").unwrap(),
-            bond: Money::from_dollars(20),
-            listing: Listing {
-                dial: vec![Name::parse(&format!("127.0.0.1:{}", self.port)).unwrap()],
-                ..Listing::default()
-            },
-            policy: policy.clone(),
-        };
+        let inventory = self.inventory(gpus);
+        let plan = self.plan(policy, support);
         let runtime = self.fake.probe().await.unwrap();
         let provider = setup::Provider::of_key(self.client.clone(), owner()).await;
         provider
@@ -219,6 +221,25 @@ impl World {
             .init(&mut journal, &inventory, &runtime, &plan)
             .await
             .unwrap()
+    }
+
+    /// Measures this computer, as if it had these GPUs.
+    pub(crate) fn inventory(&self, gpus: &str) -> Inventory {
+        let answer = gpus.to_owned();
+        measure(self.folder.path(), &RecordedProbe { answer }).unwrap()
+    }
+
+    pub(crate) fn plan(&self, policy: &Policy, gpus: GpuSupport) -> setup::Plan {
+        setup::Plan {
+            name: Name::parse("North").unwrap(),
+            bond: Money::from_dollars(20),
+            listing: Listing {
+                dial: vec![Name::parse(&format!("127.0.0.1:{}", self.port)).unwrap()],
+                ..Listing::default()
+            },
+            policy: policy.clone(),
+            gpus,
+        }
     }
 
     /// Starts the agent and waits until the market takes its machine.
@@ -232,10 +253,14 @@ impl World {
     }
 
     pub(crate) fn spawn_agent(&self) -> Agent {
-        self.spawn_agent_that_bids(None)
+        self.spawn_agent_with(None, None)
     }
 
-    pub(crate) fn spawn_agent_that_bids(&self, bidding: Option<agent::Bidding>) -> Agent {
+    pub(crate) fn spawn_agent_with(
+        &self,
+        bidding: Option<agent::Bidding>,
+        steward: Option<Stewarding>,
+    ) -> Agent {
         let (stop, stopped) = oneshot::channel::<()>();
         let config = agent::Config {
             folder: self.folder.path().join("agent"),
@@ -247,6 +272,8 @@ impl World {
             },
             images: self.images.clone(),
             bidding,
+            steward,
+            metrics: None,
         };
         let task = tokio::spawn(agent::run(config, async { drop(stopped.await) }));
         Agent { stop, task }
