@@ -10,11 +10,13 @@
 //! - [`jobfile`]: the same as people write it, with what it may cost; its JSON Schema
 //! - [`envelope`]: how a manifest and its key are sealed to keepers and machines
 //! - [`claim`]: how a tenant shows that a manifest is its own before the job is on the ledger
+//! - [`hook`]: signed requests for notices of an account's events, and how a receiver checks one
 //! - [`client`]: the HTTP client, with its resumable [`EventStream`]
 
 pub mod claim;
 pub mod client;
 pub mod envelope;
+pub mod hook;
 pub mod jobfile;
 pub mod manifest;
 pub mod problem;

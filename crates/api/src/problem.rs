@@ -289,6 +289,18 @@ codes! {
     EventsGone = "events-gone", 410, "the node no longer has these events", [
         "start from the oldest event, or ask a node with a longer history",
     ];
+    NoHook = "no-hook", 404, "the account has no such hook here", [
+        "list the account's hooks: tradewind notify list",
+        "hooks belong to the node that they were added at: name it with --endpoint",
+    ];
+    BadHook = "bad-hook", 422, "the hook's address or events are not accepted", [
+        "use an http:// or https:// address of a host that the whole internet can reach",
+        "for a receiver in the node's own network its operator must allow it: tradewind node start --private-hooks",
+    ];
+    HooksOff = "hooks-off", 409, "this node sends no notices", [
+        "use another node of the network",
+        "follow events instead: tradewind job events JOB --follow",
+    ];
     MethodNotAllowed = "method-not-allowed", 405, "the address does not take this method", [
         "look at the reference for the method",
     ];

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 mod account;
 mod event;
+mod hook;
 mod job;
 mod lease;
 mod plan;
@@ -23,6 +24,7 @@ mod tx;
 
 pub use account::{AccountView, KeyView, PostingView};
 pub use event::{EventKindView, EventView};
+pub use hook::{HookFailureView, HookState, HookTestView, HookView, HooksView, NoticeView};
 pub use job::{BidView, JobEndView, JobView, OrderView, RequirementView};
 pub use lease::{BillView, EndReasonView, LeaseStateView, LeaseView, RunView, WorkView};
 pub use plan::{CandidateView, ExplanationView, FunnelView, RelaxationView};

@@ -15,6 +15,8 @@ use market::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serializer, de};
 
+use crate::hook::HookId;
+
 /// A value with one text form.
 pub trait Text: Sized {
     /// Writes the text.
@@ -157,6 +159,7 @@ text_of! {
     LeaseId, "^lse_[0-9a-z]{26}$" => |t: &str| t.parse().ok(),
     RedemptionId, "^red_[0-9a-z]{26}$" => |t: &str| t.parse().ok(),
     PublicKey, "^key_[0-9a-z]{52}$" => Self::parse,
+    HookId, "^hook_[0-9a-z]{26}$" => |t: &str| t.parse().ok(),
     TxId, "^tx_[0-9a-z]{52}$" => Self::parse,
     Name, "^[!-~]([ -~]{0,62}[!-~])?$" => Self::parse,
     NetworkName, "^[a-z0-9-]{1,48}$" => Self::parse,
