@@ -330,10 +330,20 @@ mod tests {
             secret.verify(id, 1_614_265_330, body, header, now)
         };
         assert!(ok("dev-7", b"{}", &header, 1_614_265_331));
-        assert!(ok("dev-7", b"{}", &format!("v1,xx {header}"), 1_614_265_331));
+        assert!(ok(
+            "dev-7",
+            b"{}",
+            &format!("v1,xx {header}"),
+            1_614_265_331
+        ));
         assert!(!ok("dev-8", b"{}", &header, 1_614_265_331));
         assert!(!ok("dev-7", b"[]", &header, 1_614_265_331));
-        assert!(!ok("dev-7", b"{}", &header, 1_614_265_331 + 2 * TIME_SLACK_S));
+        assert!(!ok(
+            "dev-7",
+            b"{}",
+            &header,
+            1_614_265_331 + 2 * TIME_SLACK_S
+        ));
         assert!(!ok("dev-7", b"{}", "v1,", 1_614_265_331));
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct App {
 const GROUPS: &[(&str, &[&str])] = &[
     ("RUN", &["run", "plan", "ps", "logs", "stop"]),
     ("MARKET", &["offers", "gpus"]),
-    ("THINGS", &["job", "lease", "account", "key"]),
+    ("THINGS", &["job", "lease", "account", "key", "notify"]),
     ("LEND", &["provider"]),
     ("OPERATE", &["up", "down", "node", "doctor"]),
     (

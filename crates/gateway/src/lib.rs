@@ -13,6 +13,7 @@
 //! - [`serve`], [`Config`], [`Server`]: the way in
 //! - [`openapi()`]: the description of all routes; [`metrics_page`]: of all metrics
 //! - [`Keeper`]: holds encrypted manifests and hands them to the machines of live leases
+//! - [`Hooks`]: sends notices of an account's events to addresses that it named
 //! - `routes`: one file a noun; `reads`: views of ledger records; `parse`: ids, queries and bodies; `guard`: what
 //!   surrounds every request; `replies`: answers given again under an idempotency key; `clients`: who asks, with its share and rate; `refusal`: errors as problems; `stream`:
 //!   server-sent events
@@ -22,6 +23,7 @@ mod clients;
 #[doc(hidden)]
 pub mod fuzz;
 mod guard;
+mod hooks;
 mod keeper;
 mod metrics;
 mod openapi;
@@ -35,6 +37,7 @@ mod stall;
 mod stream;
 
 pub use clients::{Limits, LocalClients, Rate};
+pub use hooks::{Hooks, HooksConfig, HooksError, Reach};
 pub use keeper::{Keeper, KeeperConfig, KeeperError};
 pub use metrics::page as metrics_page;
 pub use openapi::text as openapi;

@@ -26,6 +26,7 @@ use tokio::{
 use crate::{
     clients::{Client, Clients, Kind, Limits},
     guard::{self, Guard},
+    hooks::Hooks,
     keeper::Keeper,
     metrics::Metrics,
     refusal::{Answer, Refusal, internal},
@@ -56,6 +57,8 @@ pub struct Config {
     pub handle: node::Handle,
     /// The keeper, if this node is one.
     pub keeper: Option<Arc<Keeper>>,
+    /// The hooks, if this node sends notices.
+    pub hooks: Option<Arc<Hooks>>,
     /// How much of the gateway there is, and for whom.
     pub limits: Limits,
 }
@@ -65,6 +68,7 @@ pub struct Config {
 pub(crate) struct App {
     pub(crate) node: node::Handle,
     pub(crate) keeper: Option<Arc<Keeper>>,
+    pub(crate) hooks: Option<Arc<Hooks>>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) scans: Arc<Semaphore>,
@@ -141,6 +145,7 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
     let app = App {
         node: config.handle,
         keeper: config.keeper.clone(),
+        hooks: config.hooks.clone(),
         clients: Arc::clone(&clients),
         streams: Arc::new(Streams::new(Arc::clone(&clients), stopped.clone())),
         scans: Arc::new(Semaphore::new(SCANS_MAX)),
@@ -155,6 +160,9 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
     let task = tokio::spawn(async move {
         accept_loop(listener, clients, metrics, router, stopped).await;
         keeping.join_all().await;
+        if let Some(hooks) = config.hooks {
+            hooks.stop().await;
+        }
     });
     tracing::info!(%address, "gateway listens");
     Ok(Server {

@@ -17,11 +17,12 @@ use serde::de::DeserializeOwned;
 use crate::{
     claim::{CLAIM_HEADER, ManifestClaim},
     envelope::SealedJob,
+    hook::SignedHookRequest,
     problem::{Code, Problem},
     view::{
-        AccountView, EventView, ExplanationView, JobView, KeyView, LeaseView, MachineView,
-        OfferView, OrderView, Page, PostingView, ProviderView, StatusView, TxView, WorkView,
-        text::Text as _,
+        AccountView, EventView, ExplanationView, HooksView, JobView, KeyView, LeaseView,
+        MachineView, OfferView, OrderView, Page, PostingView, ProviderView, StatusView, TxView,
+        WorkView, text::Text as _,
     },
 };
 
@@ -50,6 +51,8 @@ const POOL_IDLE: Duration = Duration::from_secs(20);
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Time for an answer that waits for a block; the gateway itself gives up after 25 s.
 const FINAL_DEADLINE: Duration = Duration::from_secs(35);
+/// Time for an answer about hooks: a test waits for the receiver, for 10 s at most.
+const HOOK_DEADLINE: Duration = Duration::from_secs(15);
 /// Pauses before the second, third and fourth attempt.
 const RETRY_AFTER: [Duration; 3] = [
     Duration::from_millis(100),
@@ -380,6 +383,19 @@ impl Client {
         let query = Query::new().value("tenant", tenant);
         self.call(Method::POST, "/plan", query, Some(body), REQUEST_DEADLINE)
             .await
+    }
+
+    /// Asks this gateway to add, list, remove or test hooks of the signer's account; may be repeated.
+    pub async fn hooks(&self, request: &SignedHookRequest) -> Result<HooksView, ClientError> {
+        let body = Body::of(request.encode());
+        self.call(
+            Method::POST,
+            "/hooks",
+            Query::new(),
+            Some(body),
+            HOOK_DEADLINE,
+        )
+        .await
     }
 
     /// Hands the sealed manifest of a job that is on the ledger to this gateway's keeper; may be repeated.

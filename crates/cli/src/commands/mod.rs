@@ -14,6 +14,7 @@ mod lease;
 mod logs;
 mod man;
 mod node;
+mod notify;
 mod offers;
 mod plan;
 mod provider;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Job(job::Args),
     Lease(lease::Args),
     Account(account::Args),
+    Notify(notify::Args),
     Provider(provider::Args),
     Up(up::Args),
     Down(down::Args),
@@ -70,6 +72,7 @@ pub(crate) fn dispatch(context: &mut Context, command: Command) -> Result<u8> {
         Command::Gpus(args) => gpus::run(context, &args),
         Command::Job(args) => job::run(context, &args),
         Command::Lease(args) => lease::run(context, &args),
+        Command::Notify(args) => notify::run(context, &args),
         Command::Account(args) => account::run(context, &args),
         Command::Provider(args) => provider::run(context, &args),
         Command::Up(args) => up::run(context, &args),

@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use api::Client;
 use api::envelope::SealSecret;
-use gateway::{Keeper, KeeperConfig, Limits, LocalClients, Rate, Server};
+use gateway::{
+    Hooks, HooksConfig, Keeper, KeeperConfig, Limits, LocalClients, Rate, Reach, Server,
+};
 use market::{Genesis, NetworkName, Params, PublicKey};
 use net::{BindOptions, Endpoint, Scope, Services};
 use node::{Ended, FolderError, Node, StartError};
@@ -55,6 +58,9 @@ struct Start {
     /// UDP port of the keeper's data plane; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     data_plane_port: u16,
+    /// Send tenants' notices into private networks and to this machine too, not only over the internet
+    #[arg(long)]
+    private_hooks: bool,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -196,6 +202,7 @@ impl Parts {
             listen: args.listen,
             handle: node.handle(),
             keeper: Some(keeper),
+            hooks: Some(open_hooks(&node, &folder, args.private_hooks)?),
             limits: args.limits.limits(),
         };
         let server = gateway::serve(config).await.map_err(|error| {
@@ -227,6 +234,18 @@ impl Parts {
             .map_err(|error| Failure::new("timed-out", error.to_string()))?;
         Ok(failed)
     }
+}
+
+/// Opens the hooks, through which tenants are told of their jobs.
+fn open_hooks(node: &Node, folder: &Path, private: bool) -> Result<Arc<Hooks>> {
+    let reach = if private {
+        Reach::Private
+    } else {
+        Reach::Public
+    };
+    let config = HooksConfig::new(folder.join("hooks"), reach);
+    Hooks::open(config, node.handle())
+        .map_err(|error| Failure::new("io", "could not open the hooks").causes(&error))
 }
 
 /// Opens the data folder; a new one begins the network that the arguments name.

@@ -1,9 +1,9 @@
 //! The addresses, one file a noun.
 
 use api::{
-    AccountView, Code, EventView, ExplanationView, JobView, KeyView, LeaseView, MachineView,
-    OfferView, OrderView, Page, PostingView, ProviderView, StatusView, TxView, WorkView,
-    envelope::SEALED_JOB_BYTES_MAX,
+    AccountView, Code, EventView, ExplanationView, HooksView, JobView, KeyView, LeaseView,
+    MachineView, OfferView, OrderView, Page, PostingView, ProviderView, StatusView, TxView,
+    WorkView, envelope::SEALED_JOB_BYTES_MAX, hook::HOOK_REQUEST_BYTES_MAX,
 };
 use axum::Router;
 use market::{
@@ -21,6 +21,7 @@ use table::{Route, get, post, put};
 
 mod accounts;
 mod events;
+mod hooks;
 mod jobs;
 mod manifests;
 mod plan;
@@ -252,7 +253,7 @@ fn demand() -> Vec<Route> {
     ]
 }
 
-/// Events.
+/// Events, and notices of them.
 fn past() -> Vec<Route> {
     vec![
         get("/api/v1/events", "events", events::events)
@@ -279,6 +280,21 @@ fn past() -> Vec<Route> {
                 "Each message has an event's number, kind and JSON",
                 Some("text/event-stream"),
             ),
+        post("/api/v1/hooks", "hooks", hooks::serve)
+            .about("Adds, lists, removes or tests an account's hooks, as a signed request asks")
+            .takes("A signed request", "request", HOOK_REQUEST_BYTES_MAX)
+            .json::<HooksView>("The hooks that it was about")
+            .refuses(&[
+                Code::BadTime,
+                Code::BadSignature,
+                Code::UnknownKey,
+                Code::KeyEnded,
+                Code::NotAllowed,
+                Code::NoHook,
+                Code::BadHook,
+                Code::TooMany,
+                Code::HooksOff,
+            ]),
     ]
 }
 

@@ -7,6 +7,8 @@ mod curl;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod hooks;
+#[cfg(test)]
 mod keeper;
 #[cfg(test)]
 mod ledger;

@@ -14,7 +14,7 @@ use api::{
     envelope::{SealSecret, system_rng},
 };
 use ed25519_dalek::SigningKey;
-use gateway::{Config, Keeper, KeeperConfig, Limits, Server};
+use gateway::{Config, Hooks, HooksConfig, Keeper, KeeperConfig, Limits, Reach, Server};
 use market::{
     AccountId, Beat, BeatBatch, ByteSize, Claims, Device, DeviceClass, DeviceNeed, Digest, Genesis,
     Interface, Isolation, JobKind, JobSpec, Keeper as KeeperKeys, MachineId, MachineKeys,
@@ -55,7 +55,14 @@ impl World {
         };
         let node = Node::start(config).await.unwrap();
         let keeper = open_keeper(&folder, &node);
-        let server = serve(&node, &keeper, "127.0.0.1:0".parse().unwrap(), limits).await;
+        let server = serve(
+            &folder,
+            &node,
+            &keeper,
+            "127.0.0.1:0".parse().unwrap(),
+            limits,
+        )
+        .await;
         let client = Client::new(&server.address().to_string()).unwrap();
         Self {
             node,
@@ -79,7 +86,7 @@ impl World {
         server.stop().await;
         drop(keeper);
         let keeper = open_keeper(&folder, &node);
-        let server = serve(&node, &keeper, address, Limits::default()).await;
+        let server = serve(&folder, &node, &keeper, address, Limits::default()).await;
         Self {
             node,
             server,
@@ -231,11 +238,23 @@ fn open_keeper(folder: &tempfile::TempDir, node: &Node) -> Arc<Keeper> {
     keeper
 }
 
-async fn serve(node: &Node, keeper: &Arc<Keeper>, listen: SocketAddr, limits: Limits) -> Server {
+async fn serve(
+    folder: &tempfile::TempDir,
+    node: &Node,
+    keeper: &Arc<Keeper>,
+    listen: SocketAddr,
+    limits: Limits,
+) -> Server {
+    let hooks = HooksConfig {
+        pauses: [50, 100, 200].map(Duration::from_millis).into(),
+        ..HooksConfig::new(folder.path().join("hooks"), Reach::Private)
+    };
+    let hooks = Hooks::open(hooks, node.handle()).unwrap();
     let config = Config {
         listen,
         handle: node.handle(),
         keeper: Some(Arc::clone(keeper)),
+        hooks: Some(hooks),
         limits,
     };
     gateway::serve(config).await.unwrap()

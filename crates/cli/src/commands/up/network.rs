@@ -101,6 +101,8 @@ impl Network<'_> {
             let mut words = words(self.context, &["node", "start", "--detached"]);
             words.extend(["--listen".to_owned(), listen.to_string()]);
             words.extend(["--network".to_owned(), network_name()]);
+            // Only processes of this machine reach the gateway, and so their receivers may be here too.
+            words.push("--private-hooks".to_owned());
             self.progress.phase("node", "starting");
             child = Some(service.start(&words)?);
         }

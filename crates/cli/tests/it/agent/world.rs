@@ -459,6 +459,7 @@ async fn serve(
         listen,
         handle: node.handle(),
         keeper: Some(Arc::clone(keeper)),
+        hooks: None,
         limits: gateway::Limits::default(),
     };
     gateway::serve(config).await.unwrap()
