@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(read, signed);
         assert_eq!(read.verify(&network), Ok(()));
         assert!(read.verify(&NetworkName::parse("other").unwrap()).is_err());
-        let mut other = signed.clone();
+        let mut other = signed;
         other.request.call = HookCall::List;
         assert!(other.verify(&network).is_err());
         let theirs = request().sign(&network, &SigningKey::from_bytes(&[8; 32]));

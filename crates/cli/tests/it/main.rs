@@ -17,6 +17,8 @@ mod kills;
 #[cfg(test)]
 mod lend;
 #[cfg(test)]
+mod notify;
+#[cfg(test)]
 mod provide;
 #[cfg(test)]
 mod tenant;

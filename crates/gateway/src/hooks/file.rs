@@ -141,10 +141,10 @@ pub(super) fn read_all(folder: &Path) -> io::Result<Vec<Stored>> {
                     && stored.secret().is_some()
                     && path(folder, stored.id) == entry.path()
             });
-            match fit {
-                Some(stored) => all.push(stored),
-                None => tracing::warn!(name, "a file among the hooks cannot be read"),
+            if fit.is_none() {
+                tracing::warn!(name, "a file among the hooks cannot be read");
             }
+            all.extend(fit);
         }
     }
     Ok(all)
