@@ -177,7 +177,7 @@ fn a_node_sends_nothing_into_its_own_network_without_leave() {
         "http://169.254.169.254/",
     ] {
         let refused = mine(&["notify", "add", url]);
-        assert_eq!(refused.code, 4, "{}", refused.stderr);
+        assert_eq!(refused.code, 6, "{}", refused.stderr);
         assert!(refused.stderr.contains("[bad-hook]"), "{}", refused.stderr);
         assert!(
             refused.stderr.contains("--private-hooks"),

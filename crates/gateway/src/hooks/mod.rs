@@ -18,7 +18,7 @@ use std::{
 };
 
 use api::{
-    Code, EventKindView, EventView, HookTestView, HookView, HooksView, NoticeView,
+    Code, EventKindView, EventView, HookTestView, HookView, HooksView, NoticeView, Problem,
     envelope::system_rng,
     hook::{HookCall, HookId, HookSecret, SignedHookRequest, TIME_SLACK_S},
 };
@@ -31,6 +31,7 @@ use tokio::{
 
 use crate::refusal::{Answer, Refusal, internal};
 
+use address::BadAddress;
 pub use address::Reach;
 use file::{Failing, Stored};
 use sender::{Sender, now_ms};
@@ -233,8 +234,16 @@ impl Hooks {
     }
 
     fn checked(&self, url: &str) -> Answer<String> {
-        let url = address::parse(url, self.config.reach)
-            .map_err(|error| Refusal::new(Code::BadHook, error.to_string()))?;
+        let url = address::parse(url, self.config.reach).map_err(|error| {
+            let problem = Problem::new(Code::BadHook, error.to_string());
+            match error {
+                BadAddress::NotPublic(_) => problem.hint(
+                    "name a receiver on the internet, or let the operator allow private networks: \
+                     tradewind node start --private-hooks",
+                ),
+                _ => problem,
+            }
+        })?;
         Ok(url.into())
     }
 

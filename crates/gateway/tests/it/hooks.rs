@@ -248,7 +248,7 @@ async fn a_dead_receiver_is_given_up_and_taken_up_again_by_a_test() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_taken_from_the_account_only_and_within_bounds() {
+async fn requests_are_taken_from_the_account_only() {
     let world = World::start().await;
     let (tenant, other, stranger) = (key(10), key(11), key(12));
     world.fund(&tenant, 100).await;
@@ -260,7 +260,7 @@ async fn requests_are_taken_from_the_account_only_and_within_bounds() {
         Code::UnknownKey
     );
     let remove = HookCall::Remove { hook: hook.id };
-    assert_eq!(refused(&world, &other, remove.clone()).await, Code::NoHook);
+    assert_eq!(refused(&world, &other, remove).await, Code::NoHook);
     assert!(
         ask(&world, &other, HookCall::List)
             .await
@@ -290,7 +290,17 @@ async fn requests_are_taken_from_the_account_only_and_within_bounds() {
         kinds,
     };
     assert_eq!(refused(&world, &tenant, call).await, Code::BadHook);
+    world.stop().await;
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_hold_once_for_a_while_and_within_bounds() {
+    let world = World::start().await;
+    let (tenant, other) = (key(10), key(11));
+    world.fund(&tenant, 100).await;
+    let url = "http://127.0.0.1:9999/x".to_owned();
+    let (hook, _) = hook(&world, &tenant, &url, &KINDS).await;
+    let remove = HookCall::Remove { hook: hook.id };
     let mut request = HookRequest {
         signer: PublicKey::of(&tenant),
         at: now(),
