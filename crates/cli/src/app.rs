@@ -36,7 +36,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("MARKET", &["offers", "gpus"]),
     ("THINGS", &["job", "lease", "account", "key", "notify"]),
     ("LEND", &["provider"]),
-    ("OPERATE", &["up", "down", "node", "doctor"]),
+    ("OPERATE", &["up", "down", "node", "network", "doctor"]),
     (
         "SETUP",
         &["context", "config", "completion", "man", "help", "version"],

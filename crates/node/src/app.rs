@@ -15,6 +15,7 @@ use commonware_runtime::{Clock, Spawner};
 use commonware_storage::{Context as StorageContext, qmdb::sync::Target};
 use futures::StreamExt as _;
 use light::{Digest, Header, Scheme, Validator};
+use market::SignedTx;
 
 use crate::{
     beacon::Beacon,
@@ -178,6 +179,11 @@ impl App {
         }
     }
 
+    /// Returns whether the signature fits; the pool has only such.
+    fn is_signed(&self, tx: &SignedTx) -> bool {
+        self.ledger.pool().contains(&tx.id()) || tx.verify(&self.network).is_ok()
+    }
+
     /// Checks what a vote for another validator's block depends on and execution does not show.
     fn check(&self, block: &Block, parent: &Header) -> Option<()> {
         let header = &block.header;
@@ -187,7 +193,7 @@ impl App {
                 "its time is not after its parent's",
             ),
             (
-                block.txs.iter().all(|tx| tx.verify(&self.network).is_ok()),
+                block.txs.iter().all(|tx| self.is_signed(tx)),
                 "a signature does not fit",
             ),
             (
@@ -287,7 +293,10 @@ impl<E: Spawner + StorageContext> ConsensusApplication<E> for Paced<E> {
         ancestry: impl Ancestry<Block>,
         input: (),
     ) -> Option<Digested<Block>> {
-        self.pace.wait(&context.0).await;
+        let parent = ancestry
+            .peek()
+            .map(|parent| UNIX_EPOCH + Duration::from_millis(parent.inner().header.time_ms));
+        self.pace.wait(&context.0, parent).await;
         self.inner.propose(context, ancestry, input).await
     }
 

@@ -14,7 +14,7 @@ use commonware_consensus::{
     },
     simplex::{
         self,
-        config::{Floor, ForwardPolicy, SkipPolicy},
+        config::{Floor, ForwardPolicy, SkipBudget, SkipPolicy},
         elector::RoundRobin,
     },
     types::{Epoch, FixedEpocher, ViewDelta},
@@ -101,6 +101,28 @@ pub(crate) struct Timeouts {
     pub(crate) leader: Duration,
     /// A view that is not certified by then is skipped.
     pub(crate) certification: Duration,
+    /// A leader that was not heard of for so long is passed over at once; alone there is nobody to pass over.
+    pub(crate) skip: Option<Duration>,
+}
+
+impl Timeouts {
+    fn skip(self) -> SkipPolicy {
+        match self.skip {
+            None => SkipPolicy::Disabled,
+            Some(timeout) => SkipPolicy::Enabled {
+                timeout,
+                budget: SkipBudget::Participants,
+            },
+        }
+    }
+
+    /// A block that a peer has not voted for may not have reached it.
+    const fn forward(self) -> ForwardPolicy {
+        match self.skip {
+            None => ForwardPolicy::Disabled,
+            Some(_) => ForwardPolicy::SilentVoters,
+        }
+    }
 }
 
 /// What the engine is started with.
@@ -283,11 +305,10 @@ fn start_consensus<E: Env, N: Net>(
             certification_timeout: timeouts.certification,
             timeout_retry: timeouts.leader / 2,
             view_retention: ViewDelta::new(VIEW_RETENTION),
-            // An idle leader is no reason to skip it: it has nothing to propose.
-            skip: SkipPolicy::Disabled,
+            skip: timeouts.skip(),
             fetch_timeout: NZDuration!(FETCH_TIMEOUT),
             fetch_retry_delay: FETCH_TIMEOUT,
-            forward: ForwardPolicy::Disabled,
+            forward: timeouts.forward(),
             track_historical_votes: false,
         },
     );

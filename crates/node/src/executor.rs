@@ -313,6 +313,8 @@ impl Chain {
         let executed = self
             .run_block(at.parent, &at.ctx(), txs)
             .map_err(|(_, why)| ExecuteError::Invalid(why.to_string()))?;
+        // What another validator's block has is no work for one of ours, unless that block is abandoned.
+        self.pool.mark_proposed(at.height, &executed.txs);
         self.path.push(Step {
             executed: Arc::clone(&executed),
             digest: Some(digest),

@@ -10,6 +10,8 @@ use std::{
 use market::Genesis;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::members::{self, Members, MembersError};
+
 /// Version of the folder's layout and of everything in it.
 pub const FORMAT_VERSION: u32 = 1;
 /// Longest version or genesis file.
@@ -55,6 +57,15 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// The file of validators is not one.
+    #[error("{path} is no file of validators: {why}")]
+    Members {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        why: MembersError,
+    },
     /// There is no genesis in the folder and none was given.
     #[error("the data folder {path} is new: a genesis is needed")]
     NoGenesis {
@@ -94,6 +105,16 @@ impl Folder {
     /// Returns where the validator's keys are.
     pub(crate) fn keys(&self) -> PathBuf {
         self.path.join("validator.key")
+    }
+
+    /// Returns the validators, if there are several.
+    pub(crate) fn members(&self) -> Result<Option<Members>, FolderError> {
+        members::read(&self.path.join("network"))
+    }
+
+    /// Writes who the validators are.
+    pub(crate) fn write_members(&self, members: &Members) -> Result<(), FolderError> {
+        write(&self.path.join("network"), members.to_text().as_bytes())
     }
 
     /// Returns where the engine keeps its files.

@@ -33,6 +33,8 @@ pub struct Handle {
     pub(crate) group_key: Arc<[u8]>,
     pub(crate) validators: usize,
     pub(crate) proofs: mpsc::Sender<ProofRequest>,
+    /// What the other validators are told of, if there are any.
+    pub(crate) outbox: Option<mpsc::Sender<Vec<u8>>>,
     pub(crate) ended: watch::Receiver<Option<Ended>>,
 }
 
@@ -141,6 +143,38 @@ pub struct Status {
     pub validators: usize,
 }
 
+/// What the final state says of a transaction that came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted {
+    /// Its signer's next nonce.
+    pub(crate) expected: u64,
+    /// Whose it is.
+    pub(crate) lane: Lane,
+}
+
+/// Checks everything about a transaction that its signature does not show and its nonce does not hide.
+pub(crate) fn admitted(
+    market: &Market,
+    tx: &SignedTx,
+    now: Timestamp,
+) -> Result<Admitted, SubmitError> {
+    let expiry_max = now.unix_millis().saturating_add(millis(EXPIRY_MAX));
+    let expires_at = tx.body.expires_at;
+    if expires_at < now || expires_at.unix_millis() > expiry_max {
+        return Err(SubmitError::Expiry);
+    }
+    let admission = market.admissible(&tx.body.signer, now)?;
+    tx.body.call.check_shape()?;
+    let lane = match admission.role {
+        KeyRole::Machine(_) => Lane::Machine,
+        _ => Lane::Common,
+    };
+    Ok(Admitted {
+        expected: admission.next_nonce,
+        lane,
+    })
+}
+
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
@@ -173,18 +207,7 @@ impl Handle {
         if self.ledger.pool().contains(&id) {
             return Ok(id);
         }
-        let now = now();
-        let expiry_max = now.unix_millis().saturating_add(millis(EXPIRY_MAX));
-        let expires_at = tx.body.expires_at;
-        if expires_at < now || expires_at.unix_millis() > expiry_max {
-            return Err(SubmitError::Expiry);
-        }
-        let admission = self.read(|market| market.admissible(&tx.body.signer, now))?;
-        let expected = admission.next_nonce;
-        let lane = match admission.role {
-            KeyRole::Machine(_) => Lane::Machine,
-            _ => Lane::Common,
-        };
+        let Admitted { expected, lane } = self.read(|market| admitted(market, &tx, now()))?;
         if tx.body.nonce < expected {
             return match self.tx(&id).await? {
                 Some(_) => Ok(id),
@@ -194,7 +217,6 @@ impl Handle {
                 }),
             };
         }
-        tx.body.call.check_shape()?;
         // Last of the checks, because it is the dearest.
         tx.verify(&self.network)?;
         if self.ended.borrow().is_some() {
@@ -203,6 +225,10 @@ impl Handle {
         self.ledger
             .pool()
             .insert(tx, id, bytes.len(), expected, lane)?;
+        if let Some(outbox) = &self.outbox {
+            // Where too many wait to be told to the others, this one waits for this node's turn.
+            drop(outbox.try_send(bytes));
+        }
         Ok(id)
     }
 

@@ -1,6 +1,7 @@
-//! Starting and stopping a node of a network of one validator.
+//! Starting and stopping a node: of a network of one validator, or one validator of several.
 
 use std::{
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
@@ -11,23 +12,27 @@ use std::{
 use commonware_consensus::types::Height;
 use commonware_cryptography::Digestible as _;
 use commonware_runtime::{Runner as _, Spawner as _, Supervisor as _, tokio as engine_runtime};
+use commonware_utils::ordered::Set;
 use futures::future::select_all;
-use light::{Digest, Scheme};
-use market::{Genesis, GenesisError, LoadError, Market};
+use light::{Digest, Scheme, Validator};
+use market::{Genesis, GenesisError, LoadError, Market, NetworkName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     app::{App, now_ms},
     beacon::Beacon,
     chain::Block,
-    engine::{self, Blocks, Engine, Setup, Timeouts},
+    engine::{self, Blocks, Engine, Net as _, Setup, Timeouts},
     executor::{self, Base, Executor, Requests},
     folder::{Folder, FolderError},
+    gossip,
     handle::{Ended, Handle},
     history::{History, HistoryError},
     ledger::{Head, Ledger, final_block},
+    members::Members,
     null_net::NullNet,
     pace::Pace,
+    peers::{self, AnyNet, PeersConfig},
     pool::Pool,
     proofs::{self, ProofRequest},
     solo::{KeyError, Keys},
@@ -36,12 +41,16 @@ use crate::{
 
 /// Shortest time between two blocks: lets transactions gather while the disk writes the last block.
 const INTERVAL_MIN: Duration = Duration::from_millis(2);
+/// The same among several, where a block must reach the others too.
+const INTERVAL_MIN_PEERS: Duration = Duration::from_millis(40);
 /// A view without a proposal by then is given up. An idle network spends several views on each heartbeat; that is the
 /// price of a short stall after a crash (see the next one), and costs a millisecond a view.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// A view that was not certified by then is given up. This is how long a validator stalls that was killed between its
 /// vote and the certificate: the engine does not count its own vote again.
 const CERTIFICATION_TIMEOUT: Duration = Duration::from_secs(3);
+/// A leader that was not heard of for so long is passed over at once: longer than any view of a network that works.
+const SKIP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Threads of the engine: consensus, store and execution of one validator keep about one busy.
 const ENGINE_THREADS: usize = 2;
 /// Threads for the engine's file accesses; the rest queue.
@@ -58,6 +67,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// What the network starts from: needed for a new folder, compared in an old one.
     pub genesis: Option<Genesis>,
+    /// Where to listen for the other validators, instead of this one's address in the file of validators.
+    pub listen_peers: Option<SocketAddr>,
 }
 
 /// Why a node did not start.
@@ -81,6 +92,9 @@ pub enum StartError {
     /// The store.
     #[error("the state store failed: {0}")]
     Store(String),
+    /// The key and the file of validators are of different networks.
+    #[error("the validator's key does not belong to the validators that the folder's file names")]
+    OtherNetwork,
     /// A thread could not be started.
     #[error("could not start the engine's thread")]
     Thread(#[source] std::io::Error),
@@ -119,24 +133,30 @@ impl Node {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let folder = Folder::open(&config.folder, config.genesis.as_ref())?;
         let heartbeat = Duration::from_millis(folder.genesis.params.heartbeat.millis());
-        let keys = Keys::load_or_make(&folder.keys())?;
+        let members = folder.members()?;
+        let keys = Keys::load_or_make(&folder.keys(), members.is_none())?;
         // Refused here, so that a bad document is an error and not a panic of the engine.
         drop(Market::genesis(&folder.genesis)?);
         let network = folder.genesis.network.clone();
         let group_key: Arc<[u8]> = keys.group_key().into();
-        let validators = keys.participants().len();
+        let place = Place::new(&keys, members, config.listen_peers, &network)?;
+        let validators = place.participants.len();
         let (history, writer) = History::open(&folder.history())?;
         let ledger = Ledger::new(history, Pool::default());
         let (proofs, proof_requests) = mpsc::channel(proofs::REQUESTS_MAX);
+        let (outbox, told) = mpsc::channel(gossip::OUTBOX_MAX);
+        let outbox = place.peers.is_some().then_some(outbox);
         let (stop, stopped) = watch::channel(false);
         let (ended, ended_seen) = watch::channel(None);
         let (ready, started) = oneshot::channel();
         let run = Run {
             folder,
             keys,
+            place,
             ledger: ledger.clone(),
             heartbeat,
             proofs: proof_requests,
+            told,
             stopped,
         };
         let thread = thread::Builder::new()
@@ -153,6 +173,7 @@ impl Node {
             group_key,
             validators,
             proofs,
+            outbox,
             ended: ended_seen,
         };
         let node = Self {
@@ -209,10 +230,90 @@ impl Drop for Node {
 struct Run {
     folder: Folder,
     keys: Keys,
+    place: Place,
     ledger: Ledger,
     heartbeat: Duration,
     proofs: mpsc::Receiver<ProofRequest>,
+    /// What was admitted here and the others are to be told of.
+    told: mpsc::Receiver<Vec<u8>>,
     stopped: watch::Receiver<bool>,
+}
+
+/// This validator's place among the others.
+struct Place {
+    scheme: Scheme,
+    participants: Set<Validator>,
+    /// Who the others are and where to listen for them; nobody in a network of one.
+    peers: Option<(Members, SocketAddr)>,
+}
+
+impl Place {
+    fn new(
+        keys: &Keys,
+        members: Option<Members>,
+        listen: Option<SocketAddr>,
+        network: &NetworkName,
+    ) -> Result<Self, StartError> {
+        let Some(members) = members else {
+            let participants = keys.alone();
+            return Ok(Self {
+                scheme: keys
+                    .scheme(network.as_str(), participants.clone())
+                    .ok_or(StartError::OtherNetwork)?,
+                participants,
+                peers: None,
+            });
+        };
+        let participants = members.participants();
+        let fits = members.name() == network && members.group_key() == keys.group_key();
+        let scheme = keys.scheme(network.as_str(), participants.clone());
+        let at = members.address_of(&keys.validator());
+        match (scheme, at) {
+            (Some(scheme), Some(at)) if fits => Ok(Self {
+                scheme,
+                participants,
+                peers: Some((members, listen.unwrap_or(at))),
+            }),
+            _ => Err(StartError::OtherNetwork),
+        }
+    }
+
+    /// Starts the network among validators, if there are several.
+    fn connect(
+        &self,
+        context: &engine_runtime::Context,
+        keys: &Keys,
+        ledger: &Ledger,
+        told: mpsc::Receiver<Vec<u8>>,
+    ) -> (AnyNet, Vec<commonware_runtime::Handle<()>>) {
+        let Some((members, listen)) = &self.peers else {
+            let nobody = NullNet::new(self.participants.clone());
+            return (AnyNet::Nobody(nobody), Vec::new());
+        };
+        let config = PeersConfig {
+            network: members.name().as_str().to_owned(),
+            identity: keys.identity(),
+            listen: *listen,
+            validators: members.validators.clone(),
+        };
+        let (net, network) = peers::start(context, config);
+        let mut net = AnyNet::Peers(Box::new(net));
+        let (sender, receiver) = net.channel(peers::GOSSIP);
+        let inbox = gossip::Inbox {
+            ledger: ledger.clone(),
+            network: members.name().clone(),
+            blocker: net.blocker(),
+        };
+        let telling = context
+            .child("gossip_out")
+            .spawn(move |clock| gossip::send(clock, sender, told));
+        // Checking signatures holds a core while it lasts.
+        let hearing = context
+            .child("gossip_in")
+            .dedicated()
+            .spawn(move |clock| inbox.run(clock, receiver));
+        (net, vec![network, telling, hearing])
+    }
 }
 
 type Ready = oneshot::Sender<Result<(), StartError>>;
@@ -239,21 +340,18 @@ impl Run {
         let Self {
             folder,
             keys,
+            place,
             ledger,
             heartbeat,
             proofs,
+            told,
             mut stopped,
         } = self;
-        let Some(scheme) = keys.scheme(folder.genesis.network.as_str()) else {
-            return Ended::Failed {
-                why: "the validator's keys do not fit together".to_owned(),
-            };
-        };
         let since_ms = now_ms(&context);
         let (executor, requests) = Executor::new();
-        let setup = setup(&folder, &keys, scheme, &ledger, &executor, heartbeat);
+        let setup = setup(&folder, &keys, &place, &ledger, &executor, heartbeat);
         let genesis = setup.app.genesis.clone();
-        let net = NullNet::new(keys.participants());
+        let (net, connected) = place.connect(&context, &keys, &ledger, told);
         let Engine {
             blocks,
             databases,
@@ -276,13 +374,14 @@ impl Run {
                 return ended;
             }
         };
-        let caught_up = catch_up(ledger.head(), since_ms);
+        let caught_up = catch_up(place.peers.is_none(), ledger.head(), since_ms);
         let executing = spawn_executor(&context, base, executor, requests, ledger.pool().clone());
         let proving = context
             .child("proofs")
             .spawn(move |context| proofs::run(context, databases, blocks, proofs));
         let mut all = handles;
         all.extend([executing, proving]);
+        all.extend(connected);
         let mut any = select_all(all);
         let failed = |(result, at, _)| Ended::Failed {
             why: format!("actor {at} ended: {result:?}"),
@@ -311,7 +410,7 @@ impl Run {
 fn setup(
     folder: &Folder,
     keys: &Keys,
-    scheme: Scheme,
+    place: &Place,
     ledger: &Ledger,
     executor: &Executor,
     heartbeat: Duration,
@@ -320,22 +419,28 @@ fn setup(
         genesis: Block::genesis::<engine_runtime::Context>(&folder.genesis),
         executor: executor.clone(),
         ledger: ledger.clone(),
-        beacon: Beacon::new(scheme.clone()),
+        beacon: Beacon::new(place.scheme.clone()),
         network: folder.genesis.network.clone(),
     };
+    let alone = place.peers.is_none();
     Setup {
-        scheme,
+        scheme: place.scheme.clone(),
         me: keys.validator(),
         app,
         pace: Pace::new(
             ledger.pool().clone(),
             executor.clone(),
             heartbeat,
-            INTERVAL_MIN,
+            if alone {
+                INTERVAL_MIN
+            } else {
+                INTERVAL_MIN_PEERS
+            },
         ),
         timeouts: Timeouts {
             leader: LEADER_TIMEOUT,
             certification: CERTIFICATION_TIMEOUT,
+            skip: (!alone).then_some(SKIP_TIMEOUT),
         },
     }
 }
@@ -343,7 +448,13 @@ fn setup(
 /// Waits until a block that was proposed after `since_ms` is final, and so all that were final before are followed.
 ///
 /// After a crash the newest ones are delivered again; who is let in before would be told nonces that are used up.
-async fn catch_up(mut head: watch::Receiver<Head>, since_ms: u64) {
+///
+/// Alone, the next block comes soon. Among several it may take until enough of them are there, so nothing is waited for;
+/// who asks before that is told how old the newest block is.
+async fn catch_up(alone: bool, mut head: watch::Receiver<Head>, since_ms: u64) {
+    if !alone {
+        return;
+    }
     // The ledger outlives this wait, so it cannot fail.
     drop(
         head.wait_for(|head| head.height > 0 && head.time_ms >= since_ms)

@@ -49,9 +49,14 @@ impl Pace {
         }
     }
 
-    /// Waits until a block should be proposed: transactions wait, a timer of the market is due, or the heartbeat came.
-    pub(crate) async fn wait(&self, clock: &impl Clock) {
-        let last = *self.lock();
+    /// Waits until a block should be proposed on a parent of this time: transactions wait, a timer of the market is due,
+    /// or the heartbeat came. Where others propose too, the parent is younger than this validator's own last block.
+    pub(crate) async fn wait(&self, clock: &impl Clock, parent: Option<SystemTime>) {
+        let mut last = *self.lock();
+        // A parent from the future is another clock's; it is waited for as long as one of this one's.
+        last.at = last
+            .at
+            .max(parent.unwrap_or(UNIX_EPOCH).min(clock.current()));
         let heartbeat = last.at + self.heartbeat;
         clock.sleep_until(last.at + self.interval_min).await;
         let due_ms = self.executor.next_due().map(market::Timestamp::unix_millis);

@@ -1,6 +1,6 @@
-//! A network of one validator: its keys, made at the first start and readable by their owner only.
+//! A validator's keys, readable by their owner only: dealt to it, or, in a network of one, made at the first start.
 //!
-//! The 1-of-1 group key is for this network alone. When more validators join, they make a key of their own; this one is
+//! The 1-of-1 group key is for that network alone. When more validators join, they make a key of their own; this one is
 //! never split, because its owner knows all of it.
 
 use std::{
@@ -35,6 +35,8 @@ const MAGIC: &[u8; 16] = b"tradewind-key/1\n";
 const CHECK_BYTES: usize = 8;
 /// Longest key file: many times what one holds.
 const FILE_BYTES_MAX: u64 = 4_096;
+/// Most shares of a group key that is read.
+const SHARES_MAX: u32 = 32;
 /// Read and write for the owner, nothing for others.
 const OWNER_ONLY: u32 = 0o600;
 
@@ -74,8 +76,31 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Reads the keys, or makes them when there is no file.
-    pub(crate) fn load_or_make(path: &Path) -> Result<Self, KeyError> {
+    /// Puts a dealt validator's secrets together.
+    pub(crate) const fn new(
+        identity: ed25519::PrivateKey,
+        group: Sharing<MinSig>,
+        share: Share,
+    ) -> Self {
+        Self {
+            identity,
+            group,
+            share,
+        }
+    }
+
+    /// Writes them to a file that did not exist.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), KeyError> {
+        write_new(path, &self.to_file()).map_err(|source| io_error(path, source))
+    }
+
+    /// Returns what this validator proves its name to peers with.
+    pub(crate) fn identity(&self) -> ed25519::PrivateKey {
+        self.identity.clone()
+    }
+
+    /// Reads the keys; for a network of one, makes them when there is no file.
+    pub(crate) fn load_or_make(path: &Path, solo: bool) -> Result<Self, KeyError> {
         match fs::metadata(path) {
             Ok(meta) => {
                 let mode = meta.permissions().mode() & 0o777;
@@ -95,7 +120,7 @@ impl Keys {
                     path: path.to_owned(),
                 })
             }
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound && solo => {
                 let keys = Self::make();
                 write_new(path, &keys.to_file()).map_err(|source| io_error(path, source))?;
                 Ok(keys)
@@ -114,19 +139,23 @@ impl Keys {
         self.group.public().encode().to_vec()
     }
 
-    /// Returns the set of validators: this one.
-    pub(crate) fn participants(&self) -> Set<Validator> {
+    /// Returns the set of validators of a network of one: this one.
+    pub(crate) fn alone(&self) -> Set<Validator> {
         [self.validator()]
             .into_iter()
             .try_collect()
             .expect("one validator is no duplicate")
     }
 
-    /// Returns what votes are made with.
-    pub(crate) fn scheme(&self, network: &str) -> Option<Scheme> {
+    /// Returns what votes are made with; nothing where the share is of another group.
+    pub(crate) fn scheme(&self, network: &str, participants: Set<Validator>) -> Option<Scheme> {
+        let participants_number = u32::try_from(participants.len()).ok()?;
+        if self.group.total().get() != participants_number {
+            return None;
+        }
         Scheme::signer(
             &light::namespace(network),
-            self.participants(),
+            participants,
             self.group.clone(),
             self.share.clone(),
         )
@@ -175,7 +204,7 @@ impl Keys {
         let mut buf = Copying(body);
         let keys = Self {
             identity: ed25519::PrivateKey::read(&mut buf)?,
-            group: Sharing::read_cfg(&mut buf, &(NZU32!(1), ModeVersion::v0()))?,
+            group: Sharing::read_cfg(&mut buf, &(NZU32!(SHARES_MAX), ModeVersion::v0()))?,
             share: Share::read(&mut buf)?,
         };
         if buf.remaining() > 0 {

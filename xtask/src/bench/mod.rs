@@ -71,6 +71,21 @@ const BENCHES: &[Bench] = &[
             Target::AtMost("rss_mib", 250.0),
         ],
     },
+    Bench {
+        name: "network",
+        about: "four validators, each a process: load, finality, idling, memory, proofs",
+        run: Run::Program(program::NETWORK),
+        targets: &[
+            Target::AtLeast("tx_per_s", 8_000.0),
+            Target::AtLeast("mix_tx_per_s", 4_000.0),
+            Target::AtMost("finality_p50_ms", 150.0),
+            Target::AtMost("tx_latency_p99_ms", 600.0),
+            Target::AtMost("cpu_us_per_tx", 30.0),
+            Target::AtMost("rss_mib", 300.0),
+            Target::AtMost("idle_cpu_ratio", 0.02),
+            Target::AtMost("verify_ms", 5.0),
+        ],
+    },
 ];
 
 /// Runs the bench that the words name, and prints its report.

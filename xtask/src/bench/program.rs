@@ -17,6 +17,9 @@ pub(super) const MARKET: Program = Program(&["-p", "market", "--bench", "market"
 /// anew, which takes minutes.
 pub(super) const LEDGER: Program = Program(&["--workspace", "--bench", "ledger"]);
 
+/// Several validators, each a process.
+pub(super) const NETWORK: Program = Program(&["--workspace", "--bench", "network"]);
+
 impl Program {
     /// Runs it with these options. What it says while it goes on is passed on; its last line is its report.
     pub(super) fn run(&self, shop: &Shop, options: &[&str]) -> Result<Report> {

@@ -20,7 +20,7 @@ const PROVIDER_GRACE: Duration = Duration::from_secs(20);
 /// A node's gateway, endpoint and engine end one after the other, within 35 s.
 const NODE_GRACE: Duration = Duration::from_secs(40);
 /// Everything in a home folder; nothing else is ever removed.
-const CONTENTS: [&str; 9] = [
+const CONTENTS: [&str; 10] = [
     "contexts",
     "images",
     "keys",
@@ -30,6 +30,7 @@ const CONTENTS: [&str; 9] = [
     "providers",
     "run",
     "up.lock",
+    "validators",
 ];
 
 /// Stop everything that `up` started
@@ -53,8 +54,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
     }
     let alone = up::alone(context)?;
     let progress = Progress::new(&context.output);
-    let node = node::service(&context.home);
-    if node.running()?.is_some() {
+    let first = node::service(&context.home);
+    if first.running()?.is_some() {
         let settled = block_on(settle(context, &progress));
         if let Err(failure) = settled {
             progress.note("leases", &format!("not settled: {}", failure.what()));
@@ -68,7 +69,15 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
             PROVIDER_GRACE,
         )?;
     }
-    stop_service(&progress, "node", &node, NODE_GRACE)?;
+    stop_service(&progress, "node", &first, NODE_GRACE)?;
+    for (_folder, number) in node::validator_folders(&context.home)
+        .iter()
+        .zip(1..)
+        .skip(1)
+    {
+        let other = node::service_of(&context.home, number);
+        stop_service(&progress, "node", &other, NODE_GRACE)?;
+    }
     for label in Lender::labels(context) {
         block_on(wipe(context, &progress, &label))?;
     }

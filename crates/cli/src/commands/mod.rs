@@ -13,6 +13,7 @@ mod key;
 mod lease;
 mod logs;
 mod man;
+mod network;
 mod node;
 mod notify;
 mod offers;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Up(up::Args),
     Down(down::Args),
     Node(node::Args),
+    Network(network::Args),
     Doctor(doctor::Args),
     Key(key::Args),
     Context(context::Args),
@@ -78,6 +80,7 @@ pub(crate) fn dispatch(context: &mut Context, command: Command) -> Result<u8> {
         Command::Up(args) => up::run(context, &args),
         Command::Down(args) => down::run(context, &args),
         Command::Node(args) => node::run(context, &args),
+        Command::Network(args) => network::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::Key(args) => key::run(context, &args),
         Command::Context(args) => context::run(context, &args),

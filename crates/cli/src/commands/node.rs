@@ -61,6 +61,12 @@ struct Start {
     /// Send tenants' notices into private networks and to this machine too, not only over the internet
     #[arg(long)]
     private_hooks: bool,
+    /// Where to listen for the other validators, instead of the address that they know
+    #[arg(long, value_name = "IP:PORT")]
+    listen_peers: Option<SocketAddr>,
+    /// Name of the process among those of this home folder
+    #[arg(long, hide = true, default_value = "node")]
+    service: String,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -127,13 +133,33 @@ pub(crate) fn service(home: &Path) -> Service {
     Service::new(home, "node")
 }
 
+/// Folder of the validators of a network of several on this machine.
+pub(crate) const VALIDATORS: &str = "validators";
+
+/// Returns the service of this machine's validator of this number, from 1.
+pub(crate) fn service_of(home: &Path, number: u16) -> Service {
+    match number {
+        1 => service(home),
+        _ => Service::new(home, format!("node-{number}")),
+    }
+}
+
+/// Returns the folders of this machine's validators, in the order of their numbers; none for a network of one.
+pub(crate) fn validator_folders(home: &Path) -> Vec<PathBuf> {
+    (1..=node::VALIDATORS_MAX)
+        .map(|number| home.join(VALIDATORS).join(format!("validator-{number}")))
+        .take_while(|folder| folder.exists())
+        .collect()
+}
+
 /// Returns the file of the key that may issue dollars in a network begun here.
 pub(crate) fn treasurer_file(context: &Context) -> PathBuf {
     context.keys().join("treasurer.key")
 }
 
 fn start(context: &Context, args: &Start) -> Result<u8> {
-    let daemon = Daemon::begin(context, &service(&context.home), &args.daemon)?;
+    let service = Service::new(&context.home, args.service.as_str());
+    let daemon = Daemon::begin(context, &service, &args.daemon)?;
     daemon.run(async {
         let parts = Parts::start(context, args).await?;
         let address = parts.server.address();
@@ -253,6 +279,7 @@ async fn open_node(context: &Context, args: &Start, folder: &Path) -> Result<Nod
     let old = Node::start(node::Config {
         folder: folder.to_owned(),
         genesis: None,
+        listen_peers: args.listen_peers,
     })
     .await;
     let started = match old {
@@ -270,6 +297,7 @@ async fn open_node(context: &Context, args: &Start, folder: &Path) -> Result<Nod
             Node::start(node::Config {
                 folder: folder.to_owned(),
                 genesis: Some(genesis),
+                listen_peers: args.listen_peers,
             })
             .await
         }
@@ -290,12 +318,12 @@ async fn open_node(context: &Context, args: &Start, folder: &Path) -> Result<Nod
     })
 }
 
-fn network_name(text: &str) -> Result<NetworkName, String> {
+pub(super) fn network_name(text: &str) -> Result<NetworkName, String> {
     NetworkName::parse(text)
         .ok_or_else(|| format!("{text:?} is no network's name; use 1 to 48 of a-z, 0-9 and -"))
 }
 
-fn public_key(text: &str) -> Result<PublicKey, String> {
+pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
     PublicKey::parse(text).ok_or_else(|| format!("{text:?} is no public key, as key_…"))
 }
 

@@ -22,7 +22,9 @@ pub(crate) fn demo_image(context: &Context) -> Result<String> {
 /// May be run again: what runs is left alone, what died is started. Everything lies in one home folder, listens on
 /// this machine only, and stays up until `tradewind down`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tradewind up --demo\n  tradewind up --port 7171")]
+#[command(
+    after_help = "Examples:\n  tradewind up --demo\n  tradewind up --port 7171\n  tradewind up --validators 4"
+)]
 pub(crate) struct Args {
     /// Run a first job and show what there is to see
     #[arg(long)]
@@ -30,6 +32,9 @@ pub(crate) struct Args {
     /// Port of the gateway; by default the one it had before, else 7070
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
+    /// How many validators run the ledger, each a process of its own; by default as many as there were, else one
+    #[arg(long, value_name = "N", value_parser = super::network::validators())]
+    validators: Option<u16>,
     /// What runs containers; by default embedded as root, else process
     #[arg(long, value_name = "RUNTIME", value_enum)]
     runtime: Option<super::provider::RuntimeKind>,
@@ -49,6 +54,7 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<u8> {
         network::Network {
             context,
             port: args.port,
+            validators: args.validators,
             runtime: args.runtime,
             image_folders: &args.image_folder,
             progress: &progress,

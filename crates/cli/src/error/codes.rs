@@ -141,6 +141,8 @@ pub(crate) const CODES: &[Code] = &[
         &["make room, or put the data elsewhere: TRADEWIND_HOME=/PATH"]),
     row("no-permission", exit::NOT_ALLOWED, Operator, "The system did not allow it.",
         &["run as the user that owns the file, or use another home: TRADEWIND_HOME=/PATH"]),
+    row("exists", exit::INVALID, You, "Something lies there already, and is not written over.",
+        &["name a new folder: --out DIR"]),
     row("io", exit::FAILED, Operator, "The system refused to read or write a file.",
         &["check the path and the disk: tradewind doctor"]),
     row("not-running", exit::FAILED, Operator, "The process does not run.",

@@ -114,6 +114,7 @@ async fn both_sides_hear_that_their_lease_is_ready() {
     let config = node::Config {
         folder: path,
         genesis: None,
+        listen_peers: None,
     };
     let node = Node::start(config).await.unwrap();
     for side in [&owner, &tenant] {

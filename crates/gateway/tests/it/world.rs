@@ -52,6 +52,7 @@ impl World {
         let config = node::Config {
             folder: folder.path().join("node"),
             genesis: Some(genesis),
+            listen_peers: None,
         };
         let node = Node::start(config).await.unwrap();
         let keeper = open_keeper(&folder, &node);

@@ -113,6 +113,7 @@ async fn measure(plan: &Plan) -> Figures {
     let config = Config {
         folder: plan.folder.clone(),
         genesis: Some(genesis),
+        listen_peers: None,
     };
     let node = Node::start(config).await.expect("the node starts");
     let handle = node.handle();

@@ -33,12 +33,14 @@ pub(crate) fn network() -> NetworkName {
     NetworkName::parse("bench").expect("a valid name")
 }
 
+/// Returns the key of this number; the first is the treasurer's.
+pub(crate) fn secret(number: usize) -> SigningKey {
+    SigningKey::from_bytes(&Digest::of(&[b"bench key", &number.to_le_bytes()]).0)
+}
+
 impl Sender {
     pub(crate) fn new(people: usize, born: Timestamp) -> Self {
-        let secret = |n: usize| Digest::of(&[b"bench key", &n.to_le_bytes()]).0;
-        let keys: Vec<SigningKey> = (0..=3 * people)
-            .map(|n| SigningKey::from_bytes(&secret(n)))
-            .collect();
+        let keys: Vec<SigningKey> = (0..=3 * people).map(secret).collect();
         let (life, set_up) = Life::new(people, born, |n| PublicKey::of(&keys[n as usize]));
         Self {
             keys,

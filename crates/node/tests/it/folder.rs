@@ -20,6 +20,7 @@ async fn second_node_on_a_folder_is_refused_and_a_stopped_one_frees_it() {
     let again = Config {
         folder: folder.path().to_owned(),
         genesis: None,
+        listen_peers: None,
     };
     let why = refused(again.clone()).await;
     assert!(
@@ -37,6 +38,7 @@ async fn newer_format_is_refused() {
     let config = Config {
         folder: folder.path().to_owned(),
         genesis: Some(genesis()),
+        listen_peers: None,
     };
     let why = refused(config).await;
     assert!(
@@ -51,6 +53,7 @@ async fn damaged_version_genesis_and_keys_are_refused() {
     let config = || Config {
         folder: folder.path().to_owned(),
         genesis: Some(genesis()),
+        listen_peers: None,
     };
     fs::write(folder.path().join("format"), "one\n").unwrap();
     let why = refused(config()).await;
@@ -89,6 +92,7 @@ async fn keys_are_their_owners_only_and_refused_otherwise() {
     let why = refused(Config {
         folder: folder.path().to_owned(),
         genesis: None,
+        listen_peers: None,
     })
     .await;
     assert!(
@@ -103,6 +107,7 @@ async fn other_genesis_and_missing_genesis_are_refused() {
     let why = refused(Config {
         folder: folder.path().to_owned(),
         genesis: None,
+        listen_peers: None,
     })
     .await;
     assert!(
@@ -119,6 +124,7 @@ async fn other_genesis_and_missing_genesis_are_refused() {
     let config = Config {
         folder: folder.path().to_owned(),
         genesis: Some(other),
+        listen_peers: None,
     };
     let why = refused(config).await;
     assert!(
@@ -163,6 +169,7 @@ async fn require_refused_with_damage(kind: &str) {
     let config = Config {
         folder: folder.path().to_owned(),
         genesis: None,
+        listen_peers: None,
     };
     let why = tokio::time::timeout(PATIENCE, refused(config))
         .await

@@ -11,5 +11,6 @@ mod folder;
 mod light_client;
 mod measure;
 mod pool;
+mod several;
 mod solo;
 mod world;

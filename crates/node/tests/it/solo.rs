@@ -285,6 +285,7 @@ async fn idle_network_makes_a_block_a_heartbeat() {
     let config = Config {
         folder: folder.path().to_owned(),
         genesis: Some(genesis),
+        listen_peers: None,
     };
     let node = Node::start(config).await.unwrap();
     let mut head = node.handle().head();

@@ -43,6 +43,7 @@ pub(crate) async fn start(folder: &Path) -> Node {
     Node::start(Config {
         folder: folder.to_owned(),
         genesis: Some(genesis()),
+        listen_peers: None,
     })
     .await
     .unwrap()

@@ -1,18 +1,18 @@
 //! Starting the parts in order, each only where it does not run; every step may be repeated.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use agent::images::ImagePolicy;
 use api::{Client, Code, OfferFilter, StatusView};
-use market::{AccountId, Digest, Money, Rate, Tier, Tx};
+use market::{AccountId, Digest, Money, NetworkName, Rate, Tier, Tx};
 
-use crate::commands::node;
 use crate::commands::provider::{
     ImageArgs, ImageFolder, Init, Lender, PROCESS_LOSS, RuntimeKind, Which, choose_runtime,
 };
+use crate::commands::{self, node};
 use crate::context::{Context, Stored};
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
@@ -49,6 +49,7 @@ const SHARE_PERCENT: u16 = 40;
 pub(super) struct Network<'a> {
     pub(super) context: &'a mut Context,
     pub(super) port: Option<u16>,
+    pub(super) validators: Option<u16>,
     pub(super) runtime: Option<RuntimeKind>,
     pub(super) image_folders: &'a [ImageFolder],
     pub(super) progress: &'a Progress,
@@ -61,7 +62,8 @@ impl Network<'_> {
         let treasurer = Wallet::open_or_create(&node::treasurer_file(self.context))?;
         let demo_file = self.context.keys().join("demo.key");
         let demo = Wallet::open_or_create(&demo_file)?;
-        let status = self.node().await?;
+        let others = self.validators(&treasurer)?;
+        let status = self.node(&others).await?;
         self.context.store(Stored {
             network: status.network.to_string(),
             group_key: Some(status.group_key.clone()),
@@ -90,7 +92,7 @@ impl Network<'_> {
     }
 
     /// Starts the node where it does not run, and returns what it says of itself once it answers.
-    async fn node(&mut self) -> Result<StatusView> {
+    async fn node(&mut self, validators: &[PathBuf]) -> Result<StatusView> {
         let service = node::service(&self.context.home);
         let running = service.running()?.is_some();
         let listen = self.listen(running)?;
@@ -100,12 +102,16 @@ impl Network<'_> {
             require_free(listen)?;
             let mut words = words(self.context, &["node", "start", "--detached"]);
             words.extend(["--listen".to_owned(), listen.to_string()]);
-            words.extend(["--network".to_owned(), network_name()]);
+            match validators.first() {
+                Some(folder) => words.extend(["--data".to_owned(), folder.display().to_string()]),
+                None => words.extend(["--network".to_owned(), network_name()]),
+            }
             // Only processes of this machine reach the gateway, and so their receivers may be here too.
             words.push("--private-hooks".to_owned());
             self.progress.phase("node", "starting");
             child = Some(service.start(&words)?);
         }
+        self.other_nodes(validators, listen)?;
         let client = Client::new(&listen.to_string())?;
         let begun = Instant::now();
         loop {
@@ -113,9 +119,12 @@ impl Network<'_> {
             match client.status().await {
                 Ok(status) if status.ready => {
                     let again = if running {
-                        "was running"
+                        "was running".to_owned()
                     } else {
-                        "1 validator"
+                        match validators.len() {
+                            0 => "1 validator".to_owned(),
+                            many => format!("{many} validators"),
+                        }
                     };
                     let text = format!(
                         "{again}, network {}, block {}",
@@ -145,6 +154,59 @@ impl Network<'_> {
                 }
             }
         }
+    }
+
+    /// Returns the folders of the validators, made now if several are wanted for the first time; none for a network of one.
+    fn validators(&self, treasurer: &Wallet) -> Result<Vec<PathBuf>> {
+        let home = self.context.home.join(node::VALIDATORS);
+        let found = node::validator_folders(&self.context.home);
+        let wanted = self.validators.map(usize::from);
+        if !found.is_empty() || wanted.is_none() {
+            if wanted.is_some_and(|wanted| wanted != found.len()) {
+                let what = format!("this home folder has a network of {}", found.len());
+                return Err(Failure::new("exists", what)
+                    .hint("begin a new one: tradewind down --purge, then this again"));
+            }
+            return Ok(found);
+        }
+        if self.context.home.join("node").exists() {
+            return Err(
+                Failure::new("exists", "this home folder has a network of one validator")
+                    .hint("begin a new one: tradewind down --purge, then this again"),
+            );
+        }
+        let count = self.validators.unwrap_or(1);
+        let name = network_name();
+        let name = NetworkName::parse(&name)
+            .ok_or_else(|| Failure::new("bug", format!("{name:?} is no network's name")))?;
+        let addresses = free_addresses(count)?;
+        let (_members, folders) =
+            commands::network::deal(&home, name, vec![treasurer.public()], &addresses)?;
+        Ok(folders)
+    }
+
+    /// Starts the validators after the first where they do not run; their gateways listen on the ports after the first's.
+    fn other_nodes(&self, validators: &[PathBuf], first: SocketAddr) -> Result<()> {
+        for (folder, number) in validators.iter().zip(1..).skip(1) {
+            let service = node::service_of(&self.context.home, number);
+            if service.running()?.is_some() {
+                continue;
+            }
+            let step = number - 1;
+            let port = first.port().checked_add(step).ok_or_else(|| {
+                Failure::new("port-taken", "there are no ports after the gateway's")
+            })?;
+            let listen = SocketAddr::new(first.ip(), port);
+            require_free(listen)?;
+            let mut words = words(self.context, &["node", "start", "--detached"]);
+            words.extend(["--listen".to_owned(), listen.to_string()]);
+            words.extend(["--data".to_owned(), folder.display().to_string()]);
+            words.extend(["--service".to_owned(), service.name().to_owned()]);
+            words.push("--private-hooks".to_owned());
+            // Watched by its own log and by `node status`; the first one says whether the network works.
+            drop(service.start(&words)?);
+        }
+        Ok(())
     }
 
     /// Returns where the gateway listens: as told, as before, or at the usual port.
@@ -382,6 +444,18 @@ fn words(context: &Context, command: &[&str]) -> Vec<String> {
         "never".to_owned(),
     ]);
     words
+}
+
+/// Returns addresses of this machine that nobody listens at now.
+fn free_addresses(count: u16) -> Result<Vec<SocketAddr>> {
+    let listeners: std::io::Result<Vec<TcpListener>> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .collect();
+    let addresses: std::io::Result<Vec<SocketAddr>> =
+        listeners.and_then(|all| all.iter().map(TcpListener::local_addr).collect());
+    addresses.map_err(|error| {
+        Failure::new("port-taken", "there are no free ports for the validators").causes(&error)
+    })
 }
 
 /// Returns a network's name that no other network has: what is signed for one is void in another.

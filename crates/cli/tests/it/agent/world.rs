@@ -141,6 +141,7 @@ impl World {
         let config = node::Config {
             folder: folder.path().join("node"),
             genesis: Some(genesis),
+            listen_peers: None,
         };
         let node = node::Node::start(config).await.unwrap();
         let (keeper_key, keeper_seal) = (key(90), SealSecret::from_bytes([91; 32]));

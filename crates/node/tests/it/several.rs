@@ -1,0 +1,153 @@
+//! A network of several validators, each with its own folder and sockets, in one process.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use market::{Genesis, Millis, Params, RecordId};
+use node::{Config, Handle, Node, deal_network, read_block};
+
+use crate::world::{PATIENCE, account, apply, fresh_key, genesis, included, issue, now, transfer};
+
+/// A dealt network and where its parts lie.
+struct Several {
+    _out: tempfile::TempDir,
+    folders: Vec<PathBuf>,
+    nodes: Vec<Option<Node>>,
+}
+
+fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+        .collect();
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap())
+        .collect()
+}
+
+fn quick_genesis() -> Genesis {
+    Genesis {
+        params: Params {
+            heartbeat: Millis::from_secs(1),
+            ..Params::default()
+        },
+        ..genesis()
+    }
+}
+
+impl Several {
+    async fn start(count: usize) -> Self {
+        let out = tempfile::tempdir().unwrap();
+        let addresses = free_addresses(count);
+        let (members, folders) = deal_network(out.path(), &quick_genesis(), &addresses).unwrap();
+        assert_eq!(node::Members::parse(&members.to_text()).unwrap(), members);
+        let mut all = Self {
+            _out: out,
+            nodes: folders.iter().map(|_| None).collect(),
+            folders,
+        };
+        for at in 0..count {
+            all.start_one(at).await;
+        }
+        all
+    }
+
+    async fn start_one(&mut self, at: usize) {
+        let config = Config {
+            folder: self.folders[at].clone(),
+            genesis: None,
+            listen_peers: None,
+        };
+        self.nodes[at] = Some(Node::start(config).await.unwrap());
+    }
+
+    async fn stop_one(&mut self, at: usize) {
+        self.nodes[at].take().unwrap().stop().await.unwrap();
+    }
+
+    fn handle(&self, at: usize) -> Handle {
+        self.nodes[at].as_ref().unwrap().handle()
+    }
+
+    async fn stop(mut self) {
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].is_some() {
+                self.stop_one(at).await;
+            }
+        }
+    }
+}
+
+/// Waits until the node has followed this height.
+async fn followed(handle: &Handle, height: u64) {
+    let mut head = handle.head();
+    let reached = head.wait_for(|head| head.height >= height);
+    tokio::time::timeout(PATIENCE, reached)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// Returns the state root after a block, as one node's copy of it says.
+async fn root(handle: &Handle, height: u64) -> light::Digest {
+    let bytes = handle.block(height).await.unwrap().unwrap();
+    read_block(&bytes).unwrap().0.state_root
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_agree_go_on_without_one_and_take_it_back() {
+    let mut all = Several::start(4).await;
+    let (alice, bob) = (fresh_key(), fresh_key());
+    let begun = Instant::now();
+    apply(&all.handle(0), issue(0, account(&alice), 100)).await;
+    println!("first transaction final after {:?}", begun.elapsed());
+    let opened = all.handle(0).head().borrow().height;
+    followed(&all.handle(1), opened).await;
+    for nonce in 0..20 {
+        let begun = Instant::now();
+        apply(
+            &all.handle(1),
+            transfer(&alice, nonce, account(&bob), 1_000_000),
+        )
+        .await;
+        println!("transfer {nonce} final after {:?}", begun.elapsed());
+    }
+    let height = all.handle(1).head().borrow().height;
+    let mut roots = Vec::new();
+    for at in 0..4 {
+        followed(&all.handle(at), height).await;
+        roots.push(root(&all.handle(at), height).await);
+    }
+    assert!(roots.windows(2).all(|two| two[0] == two[1]), "{roots:?}");
+
+    all.stop_one(3).await;
+    let begun = Instant::now();
+    let tx = transfer(&alice, 20, account(&bob), 1_000_000);
+    let id = all.handle(0).submit(tx).await.unwrap();
+    let without = included(&all.handle(0), &id).await;
+    println!("without one, final after {:?}", begun.elapsed());
+    assert_eq!(without.result, Ok(()));
+
+    all.start_one(3).await;
+    let begun = Instant::now();
+    followed(&all.handle(3), without.height).await;
+    println!("caught up after {:?}", begun.elapsed());
+    let key = RecordId::Account(account(&bob)).key();
+    let mut pinned = all.handle(0).pinned();
+    assert_eq!(pinned.group_key, all.handle(3).pinned().group_key);
+    let bundle = all.handle(3).proof(key).await.unwrap();
+    let verified = light::verify(&bundle, &pinned).unwrap();
+    assert!(verified.height >= without.height);
+    verified.require_fresh(now(), 60_000).unwrap();
+    pinned.group_key[0] ^= 1;
+    assert!(light::verify(&bundle, &pinned).is_err());
+    // Votes of the one that came back count: with another one gone, three of four are needed.
+    all.stop_one(2).await;
+    let tx = transfer(&alice, 21, account(&bob), 1_000_000);
+    apply(&all.handle(3), tx).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    all.stop().await;
+}
