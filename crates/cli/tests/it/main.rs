@@ -21,6 +21,8 @@ mod notify;
 #[cfg(test)]
 mod provide;
 #[cfg(test)]
+mod several;
+#[cfg(test)]
 mod tenant;
 #[cfg(test)]
 mod world;

@@ -151,3 +151,61 @@ async fn four_agree_go_on_without_one_and_take_it_back() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     all.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_lost_its_disk_but_its_key_executes_all_again() {
+    let mut all = Several::start(4).await;
+    let (alice, bob) = (fresh_key(), fresh_key());
+    apply(&all.handle(0), issue(0, account(&alice), 100)).await;
+    all.stop_one(3).await;
+    let folder = all.folders[3].clone();
+    std::fs::remove_dir_all(folder.join("engine")).unwrap();
+    for file in ["history.sqlite", "history.sqlite-wal", "history.sqlite-shm"] {
+        // Those that SQLite had folded into the first are not there.
+        drop(std::fs::remove_file(folder.join(file)));
+    }
+    let tx = transfer(&alice, 0, account(&bob), 1_000_000);
+    let height = apply(&all.handle(0), tx).await.height;
+    let begun = Instant::now();
+    all.start_one(3).await;
+    followed(&all.handle(3), height).await;
+    println!("caught up from nothing after {:?}", begun.elapsed());
+    assert_eq!(
+        root(&all.handle(3), height).await,
+        root(&all.handle(0), height).await
+    );
+    let open = |market: &market::Market| market.account(account(&bob)).is_some();
+    assert!(all.handle(3).read(open));
+    all.stop().await;
+}
+
+/// Gossip: what one validator was told waits at the others too, before it is final.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_at_one_waits_at_all() {
+    let all = Several::start(4).await;
+    let alice = fresh_key();
+    let height = apply(&all.handle(0), issue(0, account(&alice), 100))
+        .await
+        .height;
+    followed(&all.handle(2), height).await;
+    // Behind a missing nonce it is in no block, so it can be seen to wait.
+    let gapped = transfer(&alice, 1, account(&alice), 1);
+    all.handle(0).submit(gapped).await.unwrap();
+    let begun = Instant::now();
+    while all.handle(2).status().pool_txs == 0 {
+        assert!(begun.elapsed() < PATIENCE, "it is not told");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("told after {:?}", begun.elapsed());
+    // The one that was missing comes to another validator, and both are taken.
+    followed(&all.handle(1), height).await;
+    let missing = transfer(&alice, 0, account(&alice), 1);
+    let id = all.handle(1).submit(missing).await.unwrap();
+    included(&all.handle(1), &id).await;
+    let begun = Instant::now();
+    while all.handle(0).status().pool_txs > 0 {
+        assert!(begun.elapsed() < PATIENCE, "it is not taken");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    all.stop().await;
+}
