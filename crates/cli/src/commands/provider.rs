@@ -27,7 +27,7 @@ pub(crate) use setup::{
     open_runtime,
 };
 
-/// Lend this machine: init, start, status, price, machine, test, earnings, maintenance, drain, resume, unit
+/// Lend this machine: set it up, run its agent, price, test, watch and maintain it
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -11,6 +11,7 @@ use ed25519_dalek::SigningKey;
 use market::{Grant, LeaseId, Millis, PublicKey, Rights};
 use net::logs::{LogClient, LogError, LogOffsets, LogQuery, LogStreams};
 use net::{BindOptions, Endpoint, Peer, Services};
+use runtime::{Capabilities, Isolation};
 use serde::Serialize;
 
 use super::trial::{IMAGE_HINT, Trial, try_image};
@@ -73,6 +74,8 @@ pub(super) fn run(context: &Context, args: &Test) -> Result<u8> {
     let report = Report { items };
     let output = &context.output;
     let mut text = String::new();
+    let names = report.items.iter().map(|check| check.name.len());
+    let width = names.max().unwrap_or_default();
     for check in &report.items {
         let mark = output.mark(if check.passed {
             Style::Good
@@ -81,10 +84,10 @@ pub(super) fn run(context: &Context, args: &Test) -> Result<u8> {
         });
         push_line(
             &mut text,
-            &format!("{mark} {:26} {}", check.name, check.seen),
+            &format!("{mark} {:width$}  {}", check.name, check.seen),
         );
         if let (false, Some(hint)) = (check.passed, check.hint) {
-            push_line(&mut text, &format!("  {:26} {hint}", ""));
+            push_line(&mut text, &format!("  {:width$}  {hint}", ""));
         }
     }
     output.thing(&report, "provider test", &text)?;
@@ -149,8 +152,31 @@ async fn containers(lender: &Lender, trial: Result<Trial>) -> Vec<Check> {
             hint: Some(HINT),
         });
     }
+    checks.push(limits(&capabilities));
     checks.extend(images);
     checks
+}
+
+/// Tells which limits of a lease the runtime enforces here. One that isolates nothing promises none, and the ledger says so.
+fn limits(capabilities: &Capabilities) -> Check {
+    const HINT: &str = "limits need control groups of version 2, and root: tradewind doctor";
+    let enforced = &capabilities.limits;
+    let all = [
+        ("processor", enforced.cpu),
+        ("memory", enforced.memory),
+        ("processes", enforced.pids),
+    ];
+    let missing: Vec<&str> = all
+        .iter()
+        .filter(|(_, on)| !on)
+        .map(|(name, _)| *name)
+        .collect();
+    let seen = match (&*missing, capabilities.isolation) {
+        ([], _) => Ok("processor, memory and processes".to_owned()),
+        (_, Isolation::None) => Ok("none; only jobs that allow --isolation none come".to_owned()),
+        _ => Err(format!("not on {}", missing.join(", "))),
+    };
+    check("limits enforced", seen, HINT)
 }
 
 /// Returns what is tried: the demo's image is written anew where its program is beside this one.

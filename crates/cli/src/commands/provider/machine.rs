@@ -253,7 +253,7 @@ fn lines(view: &ShowView, now: Timestamp) -> String {
     ];
     rows.extend(devices_in_use(view));
     let mut text = pairs(&rows);
-    text.push_str("\n\n");
+    text.push('\n');
     text.push_str(&crate::commands::offers::table(&view.offers).render(None, true));
     if !view.leases.is_empty() {
         text.push('\n');
