@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What a runtime can do on this machine: offers are built from this, never from configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// The runtime: `embedded`, `runc`, `process` or `fake`.
+    /// The runtime: `embedded`, `runc`, `engine`, `process` or `fake`.
     pub name: String,
     /// This crate's version and the engine's.
     pub version: String,
@@ -25,6 +25,9 @@ pub struct Capabilities {
     pub user_namespaces: bool,
     /// What the start-up self-test tried, in order.
     pub self_test: Vec<Check>,
+    /// In what it falls short of the embedded runtime.
+    #[serde(default)]
+    pub differences: Vec<Difference>,
 }
 
 impl Capabilities {
@@ -32,6 +35,41 @@ impl Capabilities {
     pub fn isolates(&self) -> bool {
         self.isolation == Isolation::Container
     }
+
+    /// Tells whether it falls short in this.
+    pub fn differs(&self, difference: Difference) -> bool {
+        self.differences.contains(&difference)
+    }
+}
+
+/// In what a runtime falls short of the embedded one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Difference {
+    /// There is no shim: the engine holds the container, and an engine that is stopped may end it.
+    #[error("no shim: the engine holds the containers, and its own restart may end them")]
+    NoShim,
+    /// Output is copied from the engine's log; what the engine drops while no agent runs is lost.
+    #[error("output is copied from the engine's own log")]
+    LogsByEngine,
+    /// The command is process 1: a signal that it does not handle is ignored, until it is killed.
+    #[error("the command is process 1, since the engine has no init program")]
+    CommandIsFirst,
+    /// What a container used cannot be asked for once it has ended.
+    #[error("counters end with the container")]
+    NoFinalStats,
+    /// A signal that ends a command is only seen by its exit code.
+    #[error("signals are guessed from exit codes")]
+    SignalsByCode,
+    /// System calls are filtered by the engine's list, not by ours.
+    #[error("system calls are filtered by the engine's list")]
+    EngineFilter,
+    /// Devices cannot be handed to containers.
+    #[error("no devices for containers")]
+    NoDevices,
+    /// Root inside is root outside.
+    #[error("containers share the host's user ids")]
+    SharedIds,
 }
 
 /// What stands between a tenant and the host.

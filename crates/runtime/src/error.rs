@@ -104,6 +104,17 @@ pub enum Error {
         /// How many there are.
         ranges: u32,
     },
+    /// The container engine did not do what it was asked.
+    #[error("the container engine could not {action}")]
+    Engine {
+        /// What was attempted.
+        action: String,
+        /// Whether it did not answer, rather than refuse.
+        is_away: bool,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The machine failed.
     #[error("could not {action} {}", path.display())]
     Io {
@@ -134,11 +145,14 @@ impl Error {
             | Self::NotPrepared { .. }
             | Self::Devices { .. }
             | Self::NotEnded { .. }
+            | Self::Engine { is_away: false, .. }
             | Self::Io { .. } => Blame::Provider,
             Self::BadSpec { .. } => Blame::Tenant,
             Self::Image { source, .. } => source.blame(),
             Self::StartFailed { blame, .. } | Self::Injected { blame, .. } => *blame,
-            Self::Deadline { .. } | Self::NoIdRange { .. } => Blame::Transient,
+            Self::Deadline { .. } | Self::NoIdRange { .. } | Self::Engine { is_away: true, .. } => {
+                Blame::Transient
+            }
         }
     }
 }

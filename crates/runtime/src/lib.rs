@@ -7,17 +7,19 @@
 //! |---|---|---|
 //! | [`LocalRuntime::embedded`] | libcontainer, cgroup limits, seccomp, a user namespace for each container | default, needs root |
 //! | [`LocalRuntime::runc`] | the same containers, made by the operator's runc | for operators who trust theirs; shows where ours differs |
+//! | [`EngineRuntime`] | containers of a podman or Docker that is there, by its socket | for operators who have one; differences are named |
 //! | [`LocalRuntime::process`] | namespaces and a private root only; no limits, isolation class `none` | without root |
 //! | [`Fake`] | in memory, with faults put in by the caller | tests of what drives a runtime |
 //!
 //! Map: `image` fetches, checks, unpacks and writes images; `shim` is the process that owns one container
-//! and outlives the agent; `local` is the agent's side of it: the folder, adoption, status and logs.
+//! and outlives the agent; `local` is the agent's side of it: the folder, adoption, status and logs; `engine` speaks to podman and Docker.
 //! A program that starts containers must call [`shim_main`] first thing in `main` when it is run as
 //! `<exe> shim …`.
 
 mod capabilities;
 pub mod cdi;
 mod cgroup;
+mod engine;
 mod error;
 mod fake;
 mod files;
@@ -29,10 +31,12 @@ mod shim;
 mod spec;
 mod status;
 mod sys;
+mod turns;
 
 use std::time::Duration;
 
-pub use capabilities::{Capabilities, CgroupMode, Check, Isolation, LimitsEnforced};
+pub use capabilities::{Capabilities, CgroupMode, Check, Difference, Isolation, LimitsEnforced};
+pub use engine::{EngineConfig, EngineRuntime, USUAL_SOCKETS};
 pub use error::{Blame, Error, Result};
 pub use fake::{Fake, Fault, Operation};
 pub use id::{ContainerId, InvalidContainerId};

@@ -78,6 +78,21 @@ impl LogWriter {
         })
     }
 
+    /// Goes on after what lies in `dir`; also returns how many bytes the stream has so far.
+    pub(crate) fn resume(dir: &Path, stream: LogStream) -> io::Result<(Self, u64)> {
+        let Some((index, length)) = list_segments(dir, stream)?.pop() else {
+            return Ok((Self::create(dir, stream)?, 0));
+        };
+        let writer = Self {
+            dir: dir.to_owned(),
+            stream,
+            index,
+            file: open_segment(dir, stream, index)?,
+            room: SEGMENT_BYTES.saturating_sub(length),
+        };
+        Ok((writer, index * SEGMENT_BYTES + length))
+    }
+
     /// Appends all of `bytes`, dropping the oldest tail segment where a new one begins.
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {

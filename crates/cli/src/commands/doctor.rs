@@ -208,12 +208,17 @@ fn provider(context: &Context, label: &str) -> Check {
     }
 }
 
-/// Tries both runtimes in a folder of their own; one that works is enough.
+/// Tries every runtime in a folder of its own; one that works is enough.
 async fn runtimes() -> Vec<Check> {
     let folder = std::env::temp_dir().join(format!("tradewind-doctor-{}", std::process::id()));
     let mut checks = Vec::new();
     let mut works = false;
-    for kind in [RuntimeKind::Embedded, RuntimeKind::Process] {
+    for kind in [
+        RuntimeKind::Embedded,
+        RuntimeKind::Runc,
+        RuntimeKind::Engine,
+        RuntimeKind::Process,
+    ] {
         let name = format!("{} runtime", kind.word());
         let seen = try_runtime(kind, &folder.join(kind.word())).await;
         checks.push(match seen {
@@ -273,5 +278,11 @@ async fn try_runtime(kind: RuntimeKind, folder: &std::path::Path) -> Result<Stri
     } else {
         format!("; failed: {}", failed.join(", "))
     };
-    Ok(format!("{isolation}, {limits}{lacks}"))
+    let differences: Vec<String> = can.differences.iter().map(ToString::to_string).collect();
+    let differences = if differences.is_empty() {
+        String::new()
+    } else {
+        format!("; unlike embedded: {}", differences.join(", "))
+    };
+    Ok(format!("{isolation}, {limits}{lacks}{differences}"))
 }

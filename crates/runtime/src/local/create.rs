@@ -162,7 +162,8 @@ fn make_folder(dir: &Path, job: &Job, tree: Option<&Path>) -> io::Result<()> {
     files::put_json(dir, JOB, job, Durable::No)
 }
 
-fn check_spec(spec: &ContainerSpec) -> Result<(), String> {
+/// Tells whether any runtime can run `spec`.
+pub(crate) fn check_spec(spec: &ContainerSpec) -> Result<(), String> {
     let Limits {
         cpu_milli,
         memory_bytes,
@@ -194,7 +195,11 @@ fn check_spec(spec: &ContainerSpec) -> Result<(), String> {
 }
 
 /// Works out what runs, from the image and what the spec replaces.
-fn compose(spec: &ContainerSpec, image: &ImageConfig, edits: &Edits) -> Result<Command, String> {
+pub(crate) fn compose(
+    spec: &ContainerSpec,
+    image: &ImageConfig,
+    edits: &Edits,
+) -> Result<Command, String> {
     let mut words = spec
         .command
         .clone()

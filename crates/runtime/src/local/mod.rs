@@ -18,19 +18,17 @@ mod create;
 mod ids;
 mod probe;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell, RwLock};
+use tokio::sync::{OnceCell, RwLock};
 use tokio::time::{sleep, timeout};
 
 use self::container::Container;
@@ -51,7 +49,9 @@ use crate::shim::SHIM_ARGUMENT;
 use crate::shim::job::{GRACE_MS_MAX, LOGS, Request, SHIM_LOG};
 use crate::spec::ContainerSpec;
 use crate::status::{Stats, Status};
+use crate::turns::Turns;
 
+pub(crate) use self::create::{check_spec, compose};
 pub(crate) use self::ids::PROBE_BASE;
 
 /// From the shim's first instruction to the command's: tens of milliseconds, more on a machine that swaps.
@@ -125,8 +125,7 @@ pub struct LocalRuntime {
     cdi_dirs: Vec<PathBuf>,
     ids: Option<IdRanges>,
     cgroup_parent: String,
-    /// One lock for each container that somebody is changing.
-    changing: Mutex<BTreeMap<ContainerId, Arc<AsyncMutex<()>>>>,
+    changing: Turns,
     /// Shared by starts, exclusive for removing the parent control group.
     starting: RwLock<()>,
     capabilities: OnceCell<Capabilities>,
@@ -235,7 +234,7 @@ impl LocalRuntime {
             cdi_dirs,
             ids,
             cgroup_parent: cgroup_parent(&root),
-            changing: Mutex::default(),
+            changing: Turns::default(),
             starting: RwLock::default(),
             capabilities: OnceCell::new(),
             _lock: lock,
@@ -273,14 +272,7 @@ impl LocalRuntime {
 
     /// Runs `work` while nobody else changes container `id`.
     async fn alone<T>(&self, id: &ContainerId, work: impl Future<Output = T>) -> T {
-        let lock = {
-            let mut changing = self.changing.lock().expect("no holder of this lock panics");
-            // Forgotten here where nobody uses them, so that the table stays as small as the work.
-            changing.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Arc::clone(changing.entry(id.clone()).or_default())
-        };
-        let _guard = lock.lock().await;
-        work.await
+        self.changing.alone(id, work).await
     }
 
     async fn start_alone(&self, id: &ContainerId) -> Result<()> {
@@ -458,7 +450,7 @@ fn cgroup_parent(root: &Path) -> String {
 }
 
 /// Keeps a second runtime out of the folder for as long as the file is open. Shims do not inherit it.
-fn lock_root(root: &Path) -> io::Result<fs::File> {
+pub(crate) fn lock_root(root: &Path) -> io::Result<fs::File> {
     let file = fs::OpenOptions::new()
         .create(true)
         .append(true)

@@ -132,6 +132,7 @@ impl LocalRuntime {
             device_rules: false,
             user_namespaces: is_root,
             self_test: Vec::new(),
+            differences: Vec::new(),
         };
         if found.usable.is_ok() {
             self.self_test(&mut found).await?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use runtime::image::ImageError;
 use runtime::image::build::{ImageBuilder, LayerBuilder};
-use runtime::{Blame, ContainerSpec, Digest, ImageRef, Runtime as _};
+use runtime::{Blame, ContainerSpec, Digest, ImageRef};
 
 use crate::images::Shop;
 use crate::world::{LIMITS, World, guest, has, tool};

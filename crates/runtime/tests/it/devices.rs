@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use runtime::{Blame, Error, LocalConfig, LocalRuntime, Runtime as _, Status};
+use runtime::{Blame, Error, LocalConfig, LocalRuntime, Status};
 
 use crate::world::{CONTAINERS, DEADLINE, World, find, id, is_root, skip};
 

@@ -1,6 +1,6 @@
 //! The conformance suite of the local runtimes, and the tests of images.
 //!
-//! Every function of `suite` runs against the embedded, the runc and the process runtime, each test with a runtime
+//! Every function of `suite` runs against the embedded, the runc, the engine and the process runtime, each test with a runtime
 //! folder of its own. What a machine cannot do is skipped by name, on standard error.
 
 #![expect(clippy::unwrap_used, reason = "in a test a failure is a panic")]
@@ -31,6 +31,7 @@ macro_rules! conformance {
     ($($fact:ident),* $(,)?) => {
         conformance! { embedded: $($fact),* }
         conformance! { runc: $($fact),* }
+        conformance! { engine: $($fact),* }
         conformance! { process: $($fact),* }
     };
 }

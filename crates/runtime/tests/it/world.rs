@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use runtime::image::build::{ImageBuilder, LayerBuilder};
 use runtime::{
-    Capabilities, ContainerId, ContainerSpec, Digest, ImageRef, LayerUse, Limits, LocalConfig,
-    LocalRuntime, LogStream, Runtime, Status,
+    Capabilities, ContainerId, ContainerSpec, Digest, EngineConfig, EngineRuntime, ImageRef,
+    LayerUse, Limits, LocalConfig, LocalRuntime, LogStream, Runtime, Status,
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -25,11 +25,13 @@ pub(crate) const LIMITS: Limits = Limits {
 };
 
 pub(crate) struct World {
-    pub(crate) runtime: LocalRuntime,
+    pub(crate) runtime: Box<dyn Runtime>,
     pub(crate) root: PathBuf,
     pub(crate) image: Digest,
     pub(crate) capabilities: Capabilities,
     pub(crate) name: &'static str,
+    // Before the folder that it works in.
+    _engine: Option<Podman>,
     _dir: TempDir,
 }
 
@@ -144,11 +146,31 @@ impl World {
         Self::with(name, dir, root, runtime).await
     }
 
+    /// By a podman of its own, with everything in the test's folder.
+    pub(crate) async fn engine(name: &'static str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let podman = Podman::start(dir.path(), name)?;
+        let root = dir.path().join("runtime");
+        let runtime = EngineRuntime::open(EngineConfig::new(&root, &podman.socket));
+        let runtime = Box::new(runtime.await.unwrap());
+        Self::with_engine(name, dir, root, runtime, Some(podman)).await
+    }
+
     pub(crate) async fn with(
         name: &'static str,
         dir: TempDir,
         root: PathBuf,
         runtime: LocalRuntime,
+    ) -> Option<Self> {
+        Self::with_engine(name, dir, root, Box::new(runtime), None).await
+    }
+
+    async fn with_engine(
+        name: &'static str,
+        dir: TempDir,
+        root: PathBuf,
+        runtime: Box<dyn Runtime>,
+        engine: Option<Podman>,
     ) -> Option<Self> {
         let capabilities = runtime.probe().await.unwrap();
         if let Err(reason) = &capabilities.usable {
@@ -162,6 +184,7 @@ impl World {
             image,
             capabilities,
             name,
+            _engine: engine,
             _dir: dir,
         })
     }
@@ -290,4 +313,72 @@ pub(crate) fn guest() -> &'static [u8] {
         }
         std::fs::read(built).unwrap()
     })
+}
+
+/// A podman that serves one test, and is gone with all its containers afterwards.
+pub(crate) struct Podman {
+    pub(crate) socket: PathBuf,
+    words: Vec<String>,
+    config: PathBuf,
+    service: std::process::Child,
+}
+
+impl Podman {
+    /// Starts it in `dir`; where that cannot be, says that test `name` is skipped.
+    pub(crate) fn start(dir: &Path, name: &str) -> Option<Self> {
+        // What Debian's podman needs here: its own default runtime refuses hybrid control groups, its own default limits
+        // are more than some machines let it set, and there may be no journal.
+        const CONFIG: &str = "[containers]\ndefault_ulimits = [\"nofile=4096:4096\", \"nproc=4096:4096\"]\n\
+            [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
+        if !is_root() {
+            skip(name, "podman's service is tested as root");
+            return None;
+        }
+        let program = find("podman", name)?;
+        find("runc", name)?;
+        let config = dir.join("containers.conf");
+        std::fs::write(&config, CONFIG).unwrap();
+        let within = |name: &str| dir.join(name).display().to_string();
+        let words = ["--root", &within("storage"), "--runroot", &within("run")];
+        let mut words: Vec<String> = words.map(str::to_owned).into();
+        words.extend(["--storage-driver", "vfs"].map(str::to_owned));
+        let socket = dir.join("podman.sock");
+        let service = Command::new(program)
+            .args(&words)
+            .args(["system", "service", "--time=0"])
+            .arg(format!("unix://{}", socket.display()))
+            .env("CONTAINERS_CONF", &config)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::fs::File::create(dir.join("podman.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut podman = Self {
+            socket,
+            words,
+            config,
+            service,
+        };
+        let begin = std::time::Instant::now();
+        while std::os::unix::net::UnixStream::connect(&podman.socket).is_err() {
+            if podman.service.try_wait().unwrap().is_some() || begin.elapsed() > DEADLINE {
+                let said = std::fs::read_to_string(dir.join("podman.log")).unwrap_or_default();
+                skip(name, &format!("podman does not serve: {said}"));
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(podman)
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let _ignored = Command::new("podman")
+            .args(&self.words)
+            .args(["rm", "--all", "--force", "--time=0"])
+            .env("CONTAINERS_CONF", &self.config)
+            .output();
+        let _ignored = self.service.kill();
+        let _ignored = self.service.wait();
+    }
 }

@@ -13,7 +13,7 @@ use agent::steward::{Stewarding, Wishes};
 use api::Client;
 use market::{BasisPoints, MachineId, Money, Name, NetworkName, Rate, Tier};
 use net::{BindOptions, Endpoint, Services};
-use runtime::{Capabilities, LocalConfig, LocalRuntime, Runtime};
+use runtime::{Capabilities, EngineConfig, EngineRuntime, LocalConfig, LocalRuntime, Runtime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -33,6 +33,10 @@ use crate::words;
 pub(crate) enum RuntimeKind {
     /// Containers with limits, as root.
     Embedded,
+    /// The same containers, made by the runc of this machine.
+    Runc,
+    /// Containers of a podman or Docker that runs here, by its socket.
+    Engine,
     /// Plain namespaces without limits, for trying it out without root.
     Process,
 }
@@ -42,6 +46,8 @@ impl RuntimeKind {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
+            Self::Runc => "runc",
+            Self::Engine => "engine",
             Self::Process => "process",
         }
     }
@@ -625,11 +631,39 @@ pub(super) fn own_program() -> Result<PathBuf> {
     std::env::current_exe().map_err(io_failure("find", Path::new("/proc/self/exe")))
 }
 
+/// Returns where the engine listens: where `DOCKER_HOST` says, else in the usual place that is there.
+fn engine_socket() -> PathBuf {
+    let told = std::env::var("DOCKER_HOST").ok();
+    let told = told.and_then(|host| host.strip_prefix("unix://").map(PathBuf::from));
+    told.unwrap_or_else(EngineConfig::usual_socket)
+}
+
+/// Returns where runc is; where it is not, a name that the runtime's probe fails on and says so.
+fn runc_program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // An ordinary user's path may lack these.
+    let also = ["/usr/sbin", "/usr/local/sbin", "/usr/bin"].map(PathBuf::from);
+    let mut all = std::env::split_paths(&path)
+        .chain(also)
+        .map(|folder| folder.join("runc"));
+    let found = all.find(|program| program.is_file());
+    found.unwrap_or_else(|| PathBuf::from("runc"))
+}
+
 /// Opens a runtime in a folder; one at a time may have it.
 pub(crate) async fn open_runtime(kind: RuntimeKind, folder: &Path) -> Result<Arc<dyn Runtime>> {
     let config = LocalConfig::new(folder, own_program()?);
     let opened = match kind {
+        RuntimeKind::Engine => {
+            let config = EngineConfig::new(folder, engine_socket());
+            let opened = EngineRuntime::open(config).await;
+            let opened = opened.map_err(|error| {
+                Failure::new("no-runtime", "could not open the runtime").causes(&error)
+            })?;
+            return Ok(Arc::new(opened));
+        }
         RuntimeKind::Embedded => LocalRuntime::embedded(config).await,
+        RuntimeKind::Runc => LocalRuntime::runc(config, runc_program()).await,
         RuntimeKind::Process => LocalRuntime::process(config).await,
     };
     let runtime = opened

@@ -17,6 +17,7 @@
 //!
 //! Map: `shelf` keeps the store within its share of the disk.
 
+mod export;
 mod shelf;
 
 use std::collections::BTreeMap;
