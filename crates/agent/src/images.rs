@@ -5,11 +5,11 @@
 //! said so. A registry at a public address is, unless the provider has said otherwise.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     path::{Component, Path, PathBuf},
 };
 
-use runtime::ImageRef;
+use runtime::{ImageRef, Reach, image::is_public};
 use serde::{Deserialize, Serialize};
 
 /// What a provider lets tenants name. The default is the careful one: no folder, and no registry at a private address.
@@ -132,6 +132,14 @@ impl ImagePolicy {
         }
     }
 
+    /// Returns to which addresses pulls may connect: where a registry sends us on is up to whoever runs that.
+    pub fn reach(&self) -> Reach {
+        match &self.registries {
+            Allowed::Any => Reach::Anywhere,
+            Allowed::Listed(listed) => Reach::PublicAnd(listed.clone()),
+        }
+    }
+
     fn folder(&self, path: &Path) -> Result<PathBuf, ImageRefusal> {
         let Allowed::Listed(listed) = &self.folders else {
             return Ok(path.to_owned());
@@ -205,39 +213,15 @@ fn name_of(host: &str) -> &str {
 fn is_private(host: &str) -> bool {
     let name = name_of(host).trim_end_matches('.').to_ascii_lowercase();
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) => !is_public_v4(ip),
-        Ok(IpAddr::V6(ip)) => !is_public_v6(ip),
-        Err(_) => {
-            let last = bare.rsplit('.').next().unwrap_or_default();
-            // `127.1` and `0x7f000001` are addresses too, to those who resolve them.
-            let like_a_number = last.starts_with("0x")
-                || (!last.is_empty() && last.bytes().all(|c| c.is_ascii_digit()));
-            let local = matches!(last, "localhost" | "local" | "internal" | "lan" | "home");
-            like_a_number || local || !bare.contains('.')
-        }
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return !is_public(ip);
     }
-}
-
-fn is_public_v4(ip: std::net::Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
-    let shared = a == 100 && (64..128).contains(&b);
-    !(ip.is_loopback()
-        || ip.is_private()
-        || ip.is_link_local()
-        || ip.is_unspecified()
-        || ip.is_broadcast()
-        || ip.is_multicast()
-        || shared
-        || a == 0)
-}
-
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    match ip.to_ipv4() {
-        Some(inner) => is_public_v4(inner),
-        // Of all that is handed out, only 2000::/3 is public.
-        None => ip.segments()[0] & 0xe000 == 0x2000,
-    }
+    let last = bare.rsplit('.').next().unwrap_or_default();
+    // `127.1` and `0x7f000001` are addresses too, to those who resolve them.
+    let like_a_number =
+        last.starts_with("0x") || (!last.is_empty() && last.bytes().all(|c| c.is_ascii_digit()));
+    let local = matches!(last, "localhost" | "local" | "internal" | "lan" | "home");
+    like_a_number || local || !bare.contains('.')
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ pub struct Capabilities {
     pub user_namespaces: bool,
     /// What the start-up self-test tried, in order.
     pub self_test: Vec<Check>,
+    /// Devices that it can hand to containers, by the names that [`crate::ContainerSpec::devices`] wants.
+    #[serde(default)]
+    pub devices: Vec<String>,
     /// In what it falls short of the embedded runtime.
     #[serde(default)]
     pub differences: Vec<Difference>,
@@ -61,6 +64,9 @@ pub enum Difference {
     /// A signal that ends a command is only seen by its exit code.
     #[error("signals are guessed from exit codes")]
     SignalsByCode,
+    /// That memory ran out is only told where the engine tells it; podman does not with control groups of version 1.
+    #[error("out of memory is told only where the engine tells it")]
+    OomByEngine,
     /// System calls are filtered by the engine's list, not by ours.
     #[error("system calls are filtered by the engine's list")]
     EngineFilter,

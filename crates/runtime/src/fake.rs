@@ -228,6 +228,7 @@ impl Runtime for Fake {
             device_rules: false,
             user_namespaces: false,
             self_test: Vec::new(),
+            devices: Vec::new(),
             differences: Vec::new(),
         })
     }

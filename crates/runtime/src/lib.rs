@@ -40,7 +40,7 @@ pub use engine::{EngineConfig, EngineRuntime, USUAL_SOCKETS};
 pub use error::{Blame, Error, Result};
 pub use fake::{Fake, Fault, Operation};
 pub use id::{ContainerId, InvalidContainerId};
-pub use image::{Credential, Digest, ImageRef, PreparedImage, Registries};
+pub use image::{Credential, Digest, ImageRef, PreparedImage, Reach, Registries};
 pub use local::{LayerUse, LocalConfig, LocalRuntime};
 pub use logs::{LogChunk, LogStream};
 pub use shim::{SHIM_ARGUMENT, shim_main};

@@ -242,7 +242,7 @@ async fn runtimes() -> Vec<Check> {
 }
 
 async fn try_runtime(kind: RuntimeKind, folder: &std::path::Path) -> Result<String, String> {
-    let runtime = open_runtime(kind, folder)
+    let runtime = open_runtime(kind, folder, &agent::images::ImagePolicy::default())
         .await
         .map_err(|failure| failure.what().to_owned())?;
     let can = runtime.probe().await.map_err(|error| error.to_string())?;

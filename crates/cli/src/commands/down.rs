@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::commands::provider::{Lender, open_runtime};
+use crate::commands::provider::Lender;
 use crate::commands::{node, stop, up};
 use crate::context::Context;
 use crate::error::{Failure, Result, exit, io_failure};
@@ -191,7 +191,7 @@ async fn wipe(context: &Context, progress: &Progress, label: &str) -> Result<()>
     if lender.containers() == 0 {
         return Ok(());
     }
-    let runtime = open_runtime(lender.stored.runtime, &lender.runtime_folder()).await?;
+    let runtime = lender.open_runtime().await?;
     let failed = |error: runtime::Error| {
         Failure::new(
             "no-runtime",

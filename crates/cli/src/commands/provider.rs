@@ -127,7 +127,7 @@ fn start(context: &Context, args: &Start) -> Result<u8> {
     let mut lender = Lender::find(context, &args.which.label)?;
     let daemon = Daemon::begin(context, &lender.service(), &args.daemon)?;
     daemon.run(async {
-        let runtime = open_runtime(lender.stored.runtime, &lender.runtime_folder()).await?;
+        let runtime = lender.open_runtime().await?;
         // The ledger may say something else of this machine than it has now; an outage is no reason to stay away.
         if let Err(failure) = lender.bring_up_to_date(context, runtime.as_ref()).await {
             if failure.code() != "unreachable" {

@@ -67,6 +67,8 @@ const ANSWER_SECONDS: u64 = 60;
 const LOAD_DEADLINE: Duration = Duration::from_mins(30);
 /// After SIGKILL: a process that takes longer is stuck in the kernel.
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
+/// For podman to clean up after a container that has ended.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(15);
 /// For the rest of the output of a container that has ended.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// How often to ask where a container stands that is about to end, or to begin.
@@ -202,7 +204,7 @@ impl EngineRuntime {
             let docker = Docker::connect_with_unix(&path, ANSWER_SECONDS, API_DEFAULT_VERSION)?;
             docker.negotiate_version().await
         };
-        let reached = self.docker.get_or_try_init(connect).await;
+        let reached = Box::pin(self.docker.get_or_try_init(connect)).await;
         reached.map_err(engine(format!("be reached at {}", self.socket.display())))
     }
 
@@ -260,10 +262,18 @@ impl EngineRuntime {
 
     async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerInspectResponse>> {
         let docker = self.docker().await?;
-        match docker.inspect_container(&self.name(id), None).await {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if code(&error) == Some(404) => Ok(None),
-            Err(error) => Err(engine(format!("look at container {id}"))(error)),
+        let begin = Instant::now();
+        loop {
+            let name = self.name(id);
+            match Box::pin(docker.inspect_container(&name, None)).await {
+                Ok(found) => return Ok(Some(found)),
+                Err(error) if code(&error) == Some(404) => return Ok(None),
+                // For a moment between running and exited podman calls it by a name that Docker does not have.
+                Err(EngineError::JsonDataError { .. }) if begin.elapsed() < SETTLE_DEADLINE => {
+                    sleep(LOOK_AGAIN).await;
+                }
+                Err(error) => return Err(engine(format!("look at container {id}"))(error)),
+            }
         }
     }
 
@@ -421,7 +431,8 @@ impl EngineRuntime {
     }
 
     async fn layers_of(&self, name: &str) -> Result<Option<Vec<String>>> {
-        match self.docker().await?.inspect_image(name).await {
+        let docker = self.docker().await?;
+        match Box::pin(docker.inspect_image(name)).await {
             Ok(found) => Ok(Some(
                 found.root_fs.and_then(|r| r.layers).unwrap_or_default(),
             )),
@@ -447,7 +458,8 @@ impl EngineRuntime {
         }
         let docker = self.docker().await?;
         folder.mark_begun()?;
-        let Err(error) = docker.start_container(&self.name(id), None).await else {
+        let name = self.name(id);
+        let Err(error) = Box::pin(docker.start_container(&name, None)).await else {
             self.pump(&folder).await?;
             return Ok(());
         };
@@ -479,7 +491,8 @@ impl EngineRuntime {
     async fn signal(&self, id: &ContainerId, signal: &str) -> Result<()> {
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
         let docker = self.docker().await?;
-        match docker.kill_container(&self.name(id), Some(options)).await {
+        let name = self.name(id);
+        match Box::pin(docker.kill_container(&name, Some(options))).await {
             // Gone or ended meanwhile.
             Err(error) if !matches!(code(&error), Some(404 | 409 | 500)) => {
                 Err(engine(format!("signal container {id}"))(error))
@@ -674,15 +687,17 @@ impl Runtime for EngineRuntime {
     }
 
     async fn create(&self, id: &ContainerId, spec: &ContainerSpec) -> Result<()> {
-        self.changing.alone(id, self.create_alone(id, spec)).await
+        let create = Box::pin(self.create_alone(id, spec));
+        self.changing.alone(id, create).await
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
-        self.changing.alone(id, self.start_alone(id)).await
+        let start = Box::pin(self.start_alone(id));
+        self.changing.alone(id, start).await
     }
 
     async fn restart(&self, id: &ContainerId, round: u32) -> Result<()> {
-        let restart = self.restart_alone(id, round);
+        let restart = Box::pin(self.restart_alone(id, round));
         self.changing.alone(id, restart).await
     }
 
@@ -695,7 +710,8 @@ impl Runtime for EngineRuntime {
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<()> {
-        self.changing.alone(id, self.remove_alone(id)).await
+        let remove = Box::pin(self.remove_alone(id));
+        self.changing.alone(id, remove).await
     }
 
     async fn status(&self, id: &ContainerId) -> Result<Status> {

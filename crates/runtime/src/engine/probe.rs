@@ -42,11 +42,13 @@ impl EngineRuntime {
             device_rules: false,
             user_namespaces: false,
             self_test: Vec::new(),
+            devices: Vec::new(),
             differences: vec![
                 Difference::NoShim,
                 Difference::LogsByEngine,
                 Difference::NoFinalStats,
                 Difference::SignalsByCode,
+                Difference::OomByEngine,
                 Difference::EngineFilter,
                 Difference::NoDevices,
             ],
@@ -102,7 +104,10 @@ impl EngineRuntime {
             path: layout,
             tag: Some("v1".to_owned()),
         };
-        let image = self.prepare(&image).await?.digest;
+        let prepared = self.prepare(&image).await;
+        let layout = self.root.join("tmp/selftest");
+        files::remove_tree(&layout).map_err(io_error("remove", &layout))?;
+        let image = prepared?.digest;
         let name = format!("selftest_{}", std::process::id());
         let id = ContainerId::new(name).expect("a word and a number make an id");
         self.remove(&id).await?;
@@ -220,13 +225,13 @@ fn judge(pid: i64, found: &mut Capabilities) {
 
 /// Returns a program that waits for a signal, over and over; none for processors it was not written for.
 fn waiting_program() -> Option<Vec<u8>> {
-    if std::env::consts::ARCH != "x86_64" {
-        return None;
-    }
     const BASE: u64 = 0x40_0000;
     const HEADERS: u64 = 64 + 56;
     // mov eax, 34 (pause); syscall; jmp to the beginning
     const CODE: [u8; 9] = [0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
+    if std::env::consts::ARCH != "x86_64" {
+        return None;
+    }
     let length = HEADERS + CODE.len() as u64;
     let mut program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     // An executable for x86-64, version 1.

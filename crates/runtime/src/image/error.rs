@@ -100,6 +100,12 @@ pub enum ImageError {
         /// What it wants, or said.
         reason: String,
     },
+    /// The registry, or where it sends us, is at an address that images are not fetched from.
+    #[error("{host} is at an address that images are not fetched from here")]
+    OutOfReach {
+        /// The host.
+        host: String,
+    },
     /// What this machine knows about registries, credentials or certificates, cannot be used.
     #[error("could not use {what}: {problem}")]
     Access {
@@ -149,6 +155,7 @@ impl ImageError {
             | Self::TooMuch { .. }
             | Self::Escape { .. }
             | Self::Refused { .. }
+            | Self::OutOfReach { .. }
             | Self::Denied { .. } => Blame::Tenant,
             // Where the whole budget would not do, it never will; else leases end.
             Self::NoRoom { wanted, budget, .. } if wanted < budget => Blame::Transient,

@@ -10,8 +10,8 @@ use super::container::Container;
 use super::ids::PROBE_BASE;
 use super::{Kind, LocalRuntime};
 use crate::Runtime as _;
-use crate::capabilities::{Capabilities, CgroupMode, Check, Isolation, LimitsEnforced};
-use crate::cdi::Edits;
+use crate::capabilities::{Capabilities, CgroupMode, Check, Difference, Isolation, LimitsEnforced};
+use crate::cdi::{Devices, Edits};
 use crate::cgroup;
 use crate::error::{Error, Result, io as io_error};
 use crate::files;
@@ -132,12 +132,31 @@ impl LocalRuntime {
             device_rules: false,
             user_namespaces: is_root,
             self_test: Vec::new(),
+            devices: Vec::new(),
             differences: Vec::new(),
         };
+        if !isolates {
+            found.differences = vec![Difference::NoDevices];
+        }
         if found.usable.is_ok() {
             self.self_test(&mut found).await?;
+            if isolates {
+                self.find_devices(&mut found);
+            }
         }
         Ok(found)
+    }
+
+    /// Looks which devices are described here. A description that cannot be used is said, and then there are none.
+    fn find_devices(&self, found: &mut Capabilities) {
+        match Devices::load(&self.cdi_dirs) {
+            Ok(devices) => found.devices = devices.names().map(str::to_owned).collect(),
+            Err(error) => found.self_test.push(Check {
+                name: "devices_are_described".to_owned(),
+                passed: false,
+                seen: error.to_string(),
+            }),
+        }
     }
 
     /// Runs the self-test in a container of its own, and removes that again.

@@ -63,6 +63,8 @@ async fn a_described_device_is_there_with_all_it_needs() {
     let cdi = tempfile::tempdir().unwrap();
     let worlds = worlds("devices::a_described_device", cdi.path()).await;
     for world in &worlds {
+        let names = ["gone", "hooked", "zero"].map(|name| format!("tradewind.example/test={name}"));
+        assert_eq!(world.capabilities.devices, names);
         let run = async |words: &[&str], with: bool| {
             let mut spec = world.spec(words);
             spec.devices = if with { device("zero") } else { Vec::new() };

@@ -5,10 +5,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use runtime::{Error, ImageRef, LocalConfig, LocalRuntime, LogStream, Runtime, Status};
+use runtime::{
+    ContainerId, ContainerSpec, EngineConfig, EngineRuntime, Error, ImageRef, LocalConfig,
+    LocalRuntime, LogStream, Runtime, Status,
+};
 use tokio::time::timeout;
 
-use crate::world::{CONTAINERS, DEADLINE, World, guest_image, id, is_root, skip};
+use crate::world::{CONTAINERS, DEADLINE, LIMITS, Podman, World, guest_image, id, is_root, skip};
 
 /// The user that no files belong to.
 const NOBODY: u32 = 65_534;
@@ -297,4 +300,52 @@ fn an_ordinary_user_runs_containers() {
         found["usable"]["Err"].as_str().unwrap().contains("root"),
         "{found}"
     );
+}
+
+#[tokio::test]
+async fn engine_container_outlives_its_agent_and_what_that_wrote_down() {
+    let name = "faults::engine_container_outlives_its_agent";
+    let dir = tempfile::tempdir().unwrap();
+    let Some(podman) = Podman::start(dir.path(), name) else {
+        return;
+    };
+    let root = dir.path().join("runtime");
+    let open = async || {
+        let config = EngineConfig::new(&root, &podman.socket);
+        EngineRuntime::open(config).await.unwrap()
+    };
+    let first = open().await;
+    if let Err(reason) = first.probe().await.unwrap().usable {
+        return skip(name, &reason);
+    }
+    let image = first.prepare(&guest_image()).await.unwrap().digest;
+    let start = async |id: &ContainerId, words: [&str; 2]| {
+        let mut spec = ContainerSpec::new(image, LIMITS);
+        spec.args = Some(words.map(str::to_owned).into());
+        first.create(id, &spec).await.unwrap();
+        first.start(id).await.unwrap();
+    };
+    let (held, brief) = (id("held"), id("brief"));
+    start(&held, ["sleep", "600"]).await;
+    start(&brief, ["sleep", "1"]).await;
+    let held_at = first.status(&held).await.unwrap();
+    drop(first);
+    // All that it wrote down is lost, and one ends while no agent is there.
+    std::fs::remove_dir_all(root.join("containers")).unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let second = open().await;
+    let listed = second.list().await.unwrap();
+    assert!(
+        matches!(&listed[..], [(a, Status::Exited(exit)), (b, at)]
+            if *a == brief && exit.code == 0 && *b == held && *at == held_at),
+        "{listed:?}"
+    );
+    second.start(&held).await.unwrap();
+    second.start(&brief).await.unwrap();
+    assert_eq!(second.list().await.unwrap(), listed);
+    second.kill(&held).await.unwrap();
+    second.remove(&held).await.unwrap();
+    second.remove(&brief).await.unwrap();
+    assert_eq!(second.list().await.unwrap(), []);
 }

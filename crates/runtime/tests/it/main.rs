@@ -11,6 +11,7 @@ mod devices;
 mod faults;
 mod images;
 mod pull;
+mod reach;
 mod registry;
 mod suite;
 mod world;

@@ -348,6 +348,8 @@ impl Podman {
             .args(["system", "service", "--time=0"])
             .arg(format!("unix://{}", socket.display()))
             .env("CONTAINERS_CONF", &config)
+            // Podman's monitor leaves a note here where memory ran out.
+            .current_dir(dir)
             .stdout(std::process::Stdio::null())
             .stderr(std::fs::File::create(dir.join("podman.log")).unwrap())
             .spawn()

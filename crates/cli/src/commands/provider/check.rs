@@ -120,7 +120,7 @@ async fn containers(lender: &Lender, trial: Result<Trial>) -> Vec<Check> {
     const HINT: &str = "see what this machine lacks: tradewind doctor";
     let folder = lender.folder.join("test");
     let tried = async {
-        let runtime = open_runtime(lender.stored.runtime, &folder).await?;
+        let runtime = open_runtime(lender.stored.runtime, &folder, &lender.stored.images).await?;
         let probed = runtime.probe().await;
         let capabilities = probed
             .map_err(|e| Failure::new("no-runtime", "could not probe the runtime").causes(&e))?;

@@ -274,7 +274,7 @@ pub(crate) const PROCESS_LOSS: &str = "without root there are no limits and no i
 /// Stores what the arguments say and brings the ledger to it.
 pub(crate) async fn init(context: &Context, args: &Init) -> Result<(Lender, Ready)> {
     let mut lender = Lender::store(context, args).await?;
-    let runtime = open_runtime(lender.stored.runtime, &lender.runtime_folder()).await?;
+    let runtime = lender.open_runtime().await?;
     let ready = lender.bring_up_to_date(context, runtime.as_ref()).await?;
     Ok((lender, ready))
 }
@@ -569,6 +569,12 @@ impl Lender {
         Ok(ready)
     }
 
+    /// Opens its runtime; one process at a time may have it.
+    pub(crate) async fn open_runtime(&self) -> Result<Arc<dyn Runtime>> {
+        let folder = self.runtime_folder();
+        open_runtime(self.stored.runtime, &folder, &self.stored.images).await
+    }
+
     fn write(&self) -> Result<()> {
         let text = serde_json::to_vec_pretty(&self.stored)
             .map_err(|error| Failure::new("bug", "could not write the provider").causes(&error))?;
@@ -650,12 +656,18 @@ fn runc_program() -> PathBuf {
     found.unwrap_or_else(|| PathBuf::from("runc"))
 }
 
-/// Opens a runtime in a folder; one at a time may have it.
-pub(crate) async fn open_runtime(kind: RuntimeKind, folder: &Path) -> Result<Arc<dyn Runtime>> {
-    let config = LocalConfig::new(folder, own_program()?);
+/// Opens a runtime in a folder, for images within the reach of `images`; one at a time may have it.
+pub(crate) async fn open_runtime(
+    kind: RuntimeKind,
+    folder: &Path,
+    images: &ImagePolicy,
+) -> Result<Arc<dyn Runtime>> {
+    let mut config = LocalConfig::new(folder, own_program()?);
+    config.registries.reach = images.reach();
     let opened = match kind {
         RuntimeKind::Engine => {
-            let config = EngineConfig::new(folder, engine_socket());
+            let mut config = EngineConfig::new(folder, engine_socket());
+            config.registries.reach = images.reach();
             let opened = EngineRuntime::open(config).await;
             let opened = opened.map_err(|error| {
                 Failure::new("no-runtime", "could not open the runtime").causes(&error)
@@ -691,7 +703,7 @@ async fn probe(runtime: &dyn Runtime) -> Result<Capabilities> {
 pub(crate) async fn choose_runtime(folder: &Path) -> Result<(RuntimeKind, Option<String>)> {
     let mut lost = None;
     for kind in [RuntimeKind::Embedded, RuntimeKind::Process] {
-        let runtime = open_runtime(kind, &folder.join("runtime")).await?;
+        let runtime = open_runtime(kind, &folder.join("runtime"), &ImagePolicy::default()).await?;
         match probe(runtime.as_ref()).await {
             Ok(_) => return Ok((kind, lost)),
             Err(failure) => lost = Some(failure.what().to_owned()),

@@ -11,6 +11,7 @@ use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use super::auth_file::AuthFile;
+use super::reach::Reach;
 use super::tls;
 use crate::image::error::ImageError;
 
@@ -90,6 +91,8 @@ pub struct Registries {
     /// A folder with one folder for each registry, named `host` or `host:port`, whose `*.crt` files are certificates of
     /// authorities to trust for it beside the system's own: docker's `certs.d`. May be missing.
     pub certs_dir: Option<PathBuf>,
+    /// To which addresses a pull may connect, also where a registry sends it on.
+    pub reach: Reach,
 }
 
 impl Registries {
@@ -98,6 +101,7 @@ impl Registries {
         Self {
             auth_file: Some(dir.join("auth.json")),
             certs_dir: Some(dir.join("certs.d")),
+            reach: Reach::Anywhere,
         }
     }
 

@@ -1,12 +1,14 @@
 //! What this machine knows about registries: credentials, certificates, and how they speak.
 //!
 //! Map: `access` is what is told to us; `auth_file` reads credentials as docker and podman keep them; `challenge` is
-//! how a registry asks who we are; `range` how it goes on with a transfer that was cut; `tls` whom we trust.
+//! how a registry asks who we are; `range` how it goes on with a transfer that was cut; `reach`
+//! where it may send us; `tls` whom we trust.
 
 mod access;
 mod auth_file;
 mod challenge;
 mod range;
+mod reach;
 mod tls;
 
 pub(super) use access::secret_header;
@@ -14,3 +16,5 @@ pub use access::{Credential, Registries};
 pub use auth_file::AuthFile;
 pub use challenge::{Challenge, Token};
 pub use range::ContentRange;
+pub(super) use reach::{OutOfReach, Resolver};
+pub use reach::{Reach, is_public};

@@ -18,7 +18,8 @@ use crate::image::manifest::{
 };
 use crate::image::reference::DOCKER_HUB;
 use crate::image::registry::{
-    Challenge, ContentRange, Credential, Registries, Token, secret_header,
+    Challenge, ContentRange, Credential, OutOfReach, Reach, Registries, Resolver, Token,
+    secret_header,
 };
 
 /// A registry that does not take a connection within this time is not there.
@@ -43,6 +44,7 @@ pub(in crate::image) struct Repository {
     host: String,
     name: String,
     base: String,
+    reach: Reach,
     credential: Option<Credential>,
     authorization: Mutex<Option<HeaderValue>>,
     knows_us: AtomicBool,
@@ -73,7 +75,8 @@ impl Repository {
             .user_agent(concat!("tradewind/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_DEADLINE)
             .read_timeout(READ_DEADLINE)
-            .redirect(redirects())
+            .redirect(redirects(registries.reach.clone()))
+            .dns_resolver(Resolver(registries.reach.clone()))
             .tls_backend_preconfigured(registries.tls(host)?);
         if is_loopback(host) {
             builder = builder.no_proxy();
@@ -88,11 +91,15 @@ impl Repository {
         } else {
             host
         };
+        let base = format!("{scheme}://{at}/v2/{name}");
+        let url = Url::parse(&base).map_err(|e| malformed("the registry's name", e.to_string()))?;
+        registries.reach.check(&url)?;
         Ok(Self {
             client,
             host: host.to_owned(),
             name: name.to_owned(),
-            base: format!("{scheme}://{at}/v2/{name}"),
+            base,
+            reach: registries.reach.clone(),
             credential,
             authorization: Mutex::new(None),
             knows_us: AtomicBool::new(false),
@@ -307,6 +314,7 @@ impl Repository {
         if !private {
             return Err(self.denied_because("it sends us elsewhere for a token, without TLS"));
         }
+        self.reach.check(&url)?;
         let own_scope = format!("repository:{}:pull", self.name);
         let mut query = url.query_pairs_mut();
         if let Some(service) = service {
@@ -362,12 +370,14 @@ fn goes_on(response: &Response, length: u64, descriptor: &Descriptor) -> bool {
 }
 
 /// From TLS to TLS only; in clear text only where it began so, which is on this machine, and stays there.
-fn redirects() -> reqwest::redirect::Policy {
-    reqwest::redirect::Policy::custom(|attempt| {
+fn redirects(reach: Reach) -> reqwest::redirect::Policy {
+    reqwest::redirect::Policy::custom(move |attempt| {
         let before = attempt.previous().last().map(Url::scheme);
         let url = attempt.url();
         let local = before == Some("http") && url.host_str().is_some_and(is_loopback);
-        if attempt.previous().len() > REDIRECTS_MAX {
+        if let Err(error) = reach.check(url) {
+            attempt.error(error)
+        } else if attempt.previous().len() > REDIRECTS_MAX {
             attempt.error("it sends us around in circles")
         } else if url.scheme() == "https" || local {
             attempt.follow()
@@ -375,6 +385,12 @@ fn redirects() -> reqwest::redirect::Policy {
             attempt.error("it sends us to where there is no TLS")
         }
     })
+}
+
+impl From<OutOfReach> for ImageError {
+    fn from(OutOfReach { host }: OutOfReach) -> Self {
+        Self::OutOfReach { host }
+    }
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -388,9 +404,12 @@ fn is_loopback(host: &str) -> bool {
 
 fn failed(url: &str) -> impl FnOnce(reqwest::Error) -> ImageError {
     let url = url.to_owned();
-    move |source| ImageError::Fetch {
-        url,
-        source: source.without_url(),
+    move |source| match OutOfReach::among(&source) {
+        Some(OutOfReach { host }) => ImageError::OutOfReach { host: host.clone() },
+        None => ImageError::Fetch {
+            url,
+            source: source.without_url(),
+        },
     }
 }
 
