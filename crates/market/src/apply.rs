@@ -174,7 +174,7 @@ impl Market {
     }
 
     fn call(&mut self, from: &Sender, body: &TxBody) -> Result<(), Reject> {
-        use demand::{bid, job, lease};
+        use demand::{bid, extend, job, lease};
         use money::treasury;
         use supply::{beat, machine, offer, provider};
         match &body.call {
@@ -240,6 +240,7 @@ impl Market {
             }
             Tx::PreemptLease { lease } => lease::preempt(self, from, *lease),
             Tx::ReleaseHold { job } => job::release(self, *job),
+            Tx::ExtendJob { job, by } => extend::extend(self, from, *job, *by),
         }
     }
 }

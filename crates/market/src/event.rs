@@ -6,7 +6,7 @@ use crate::{
     codec::{PublicKey, TxId},
     ids::{AccountId, BidId, JobId, LeaseId, MachineId, OfferId, OrderId, RedemptionId},
     records::{Bill, EndReason, JobEnd, LeaseSource},
-    units::{Height, Money, Timestamp},
+    units::{Height, Millis, Money, Timestamp},
 };
 
 /// A fact, with its place in the ledger's history.
@@ -247,6 +247,15 @@ pub enum EventKind {
         provider: AccountId,
         /// How much.
         amount: Money,
+    },
+    /// A job may run longer than it was to at first.
+    JobExtended {
+        /// Which.
+        job: JobId,
+        /// Whose.
+        tenant: AccountId,
+        /// By how much.
+        by: Millis,
     },
 }
 

@@ -7,7 +7,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
     ids::{AccountId, BidId, JobId, LeaseId, MachineId, OfferId, OrderId, RedemptionId},
-    units::{Money, Timestamp},
+    units::{Millis, Money, Timestamp},
 };
 
 /// Why a transaction cannot be in a block.
@@ -194,6 +194,12 @@ pub enum Reject {
     /// The hold's deadline has not passed, or a lease is live.
     #[error("the hold of job {0} cannot be released yet")]
     HoldLive(JobId),
+    /// The provider does not lend for so long.
+    #[error("the machine is lent for {} s at most at these prices", longest.millis() / 1_000)]
+    TermTooLong {
+        /// How long it does.
+        longest: Millis,
+    },
 }
 
 /// A field named in a reject.
@@ -376,6 +382,7 @@ impl Reject {
             Self::LeaseState(_) => "lease-state",
             Self::NotSpot(_) => "not-spot",
             Self::HoldLive(_) => "hold-live",
+            Self::TermTooLong { .. } => "term-too-long",
         }
     }
 }

@@ -242,6 +242,13 @@ pub enum Tx {
         /// The job whose hold it is.
         job: JobId,
     },
+    /// Lets a job run longer than it was to at first.
+    ExtendJob {
+        /// Which.
+        job: JobId,
+        /// By how much.
+        by: Millis,
+    },
 }
 
 impl Tx {
@@ -284,7 +291,8 @@ impl Tx {
             | Self::LeaseReady { .. }
             | Self::LeaseEnded { .. }
             | Self::PreemptLease { .. }
-            | Self::ReleaseHold { .. } => Ok(()),
+            | Self::ReleaseHold { .. }
+            | Self::ExtendJob { .. } => Ok(()),
         }
     }
 }

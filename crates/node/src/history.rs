@@ -377,6 +377,7 @@ fn subjects(kind: &EventKind) -> Vec<Subject> {
         } => vec![S::Offer(offer), S::Account(provider)],
         K::JobOpened { job, tenant, .. }
         | K::JobToppedUp { job, tenant, .. }
+        | K::JobExtended { job, tenant, .. }
         | K::JobEnded { job, tenant, .. } => vec![S::Job(job), S::Account(tenant)],
         K::OrderOpened {
             order, job, tenant, ..

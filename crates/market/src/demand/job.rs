@@ -117,7 +117,7 @@ fn require_key_budget(m: &Market, from: &Sender, need: Money) -> Result<Money, R
 }
 
 /// Returns the sender's job, if it has not ended.
-fn require_job<'a>(m: &'a Market, from: &Sender, id: JobId) -> Result<&'a Job, Reject> {
+pub(super) fn require_job<'a>(m: &'a Market, from: &Sender, id: JobId) -> Result<&'a Job, Reject> {
     from.require(RoleNeeded::Tenant)?;
     let job = m.job(id).filter(|j| j.tenant == from.account);
     let job = job.ok_or(Reject::NoJob(id))?;

@@ -4,6 +4,7 @@ pub(crate) mod auction;
 pub(crate) mod bid;
 pub(crate) mod due;
 pub(crate) mod ending;
+pub(crate) mod extend;
 pub(crate) mod job;
 pub(crate) mod lease;
 pub(crate) mod order;

@@ -216,6 +216,13 @@ impl Auditor {
                     lease.funds += of(*amount);
                 }
             }
+            Tx::ExtendJob { job, by } => {
+                let spec = &mut self.jobs.get_mut(job).expect("a known job").spec;
+                spec.duration_max = spec.duration_max.saturating_add(*by);
+                for lease in self.leases.values_mut().filter(|l| l.job == *job) {
+                    lease.duration += time(*by);
+                }
+            }
             Tx::CancelJob { job } => {
                 let now = self.now;
                 for lease in self.leases.values_mut().filter(|l| l.job == *job) {
@@ -396,7 +403,10 @@ impl Auditor {
     }
 
     fn change(&mut self, id: LeaseId, to: LeasePhase, call: Option<&Tx>) {
-        if matches!(call, Some(Tx::TopUpJob { .. } | Tx::CancelJob { .. })) {
+        if matches!(
+            call,
+            Some(Tx::TopUpJob { .. } | Tx::ExtendJob { .. } | Tx::CancelJob { .. })
+        ) {
             return; // Its limits moved, not its state.
         }
         let (now, earliest) = (self.now, self.earliest());

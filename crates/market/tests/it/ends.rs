@@ -379,6 +379,63 @@ fn a_top_up_moves_the_funded_instant() {
 }
 
 #[test]
+fn an_extension_moves_the_end_as_far_as_the_machine_is_lent() {
+    let mut s = scene(Tier::OnDemand);
+    let short = JobSpec {
+        duration_max: secs(50),
+        ..spec(Tier::OnDemand)
+    };
+    let (job, lease) = running(&mut s, short, secs(20));
+    let (held, total) = (
+        s.w.m.hold(job).map(|hold| hold.amount),
+        s.w.m.system().issued,
+    );
+    let by = secs(30);
+    s.w.ok(key(TENANT), Tx::ExtendJob { job, by });
+    assert_eq!(
+        s.w.m.hold(job).map(|hold| hold.amount),
+        held,
+        "it costs nothing by itself"
+    );
+    let longest =
+        s.w.m
+            .offers_on(s.machine)
+            .map(|offer| offer.terms.term_max)
+            .max();
+    let longest = longest.expect("an offer stands");
+    assert_eq!(
+        s.w.reject(key(TENANT), Tx::ExtendJob { job, by: longest }),
+        Reject::TermTooLong { longest }
+    );
+    s.w.run(s.machine, &[lease], secs(40));
+    assert!(s.w.lease(lease).is_live(), "it lives on past its first end");
+    s.w.run(s.machine, &[lease], secs(30));
+    let (reason, bill) = s.w.end_of(lease);
+    assert_eq!(reason, EndReason::DurationReached);
+    assert_eq!(bill.charged, micros(80_000));
+    assert_eq!(s.w.m.system().issued, total);
+    assert_eq!(
+        s.w.reject(key(TENANT), Tx::ExtendJob { job, by }),
+        Reject::JobEnded(job)
+    );
+}
+
+#[test]
+fn an_extension_takes_an_offer_that_still_stands() {
+    let mut s = scene(Tier::OnDemand);
+    let (job, lease) = running(&mut s, spec(Tier::OnDemand), secs(20));
+    let offers: Vec<_> = s.w.m.offers_on(s.machine).map(|offer| offer.id).collect();
+    for offer in offers {
+        s.w.ok(key(PROVIDER), Tx::WithdrawOffer { offer });
+    }
+    let longest = s.w.lease(lease).duration_max;
+    assert_eq!(
+        s.w.reject(key(TENANT), Tx::ExtendJob { job, by: secs(1) }),
+        Reject::TermTooLong { longest }
+    );
+}
+
+#[test]
 fn preempted_after_notice_pays_through_the_stop_and_reopens_elsewhere() {
     let mut s = scene(Tier::Spot);
     let (job, lease) = running(&mut s, spec(Tier::Spot), secs(100));

@@ -160,6 +160,10 @@ fn calls() -> Vec<Tx> {
         },
         Tx::PreemptLease { lease },
         Tx::ReleaseHold { job: job_id() },
+        Tx::ExtendJob {
+            job: job_id(),
+            by: secs(3),
+        },
     ]
 }
 
@@ -481,6 +485,11 @@ fn facts() -> Vec<EventKind> {
             lease,
             provider,
             amount,
+        },
+        EventKind::JobExtended {
+            job,
+            tenant,
+            by: secs(3),
         },
     ]
 }

@@ -305,7 +305,13 @@ impl History {
         } else {
             *tenant.owner_key()
         };
-        let call = match self.dice.below(6) {
+        let call = match self.dice.below(8) {
+            2 | 3 => {
+                let by = self
+                    .dice
+                    .one(&[secs(1), secs(30), secs(600), secs(400 * 86_400)]);
+                Tx::ExtendJob { job, by }
+            }
             0 => Tx::CancelJob { job },
             1 => Tx::ReleaseHold { job },
             _ => Tx::TopUpJob { job, amount },

@@ -118,6 +118,17 @@ fn jobs_are_their_tenants_and_end_once() {
         },
         Reject::ZeroAmount,
     );
+    let by = secs(60);
+    s.no(STRANGER, Tx::ExtendJob { job, by }, Reject::NoJob(job));
+    for by in [Millis::ZERO, secs(400 * 86_400)] {
+        let field = F::Duration;
+        s.no(
+            TENANT,
+            Tx::ExtendJob { job, by },
+            Reject::BadField { field },
+        );
+    }
+    s.w.ok(key(TENANT), Tx::ExtendJob { job, by });
     s.no(STRANGER, Tx::ReleaseHold { job }, Reject::HoldLive(job));
     s.w.ok(key(TENANT), Tx::CancelJob { job });
     s.no(TENANT, Tx::CancelJob { job }, Reject::JobEnded(job));
