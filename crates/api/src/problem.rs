@@ -218,6 +218,10 @@ codes! {
     HoldLive = "hold-live", 409, "the hold cannot be released yet", [
         "cancel the job, or wait for the hold's deadline",
     ];
+    TermTooLong = "term-too-long", 422, "the provider does not lend for so long", [
+        "extend by less: the detail says how long the machine is lent",
+        "open another job for the rest: tradewind run",
+    ];
 
     // Why a transaction cannot be in a block.
     BadSignature = "bad-signature", 400, "the signature does not fit", [
@@ -436,6 +440,7 @@ impl From<&Reject> for Code {
             Reject::LeaseState(_) => Self::LeaseState,
             Reject::NotSpot(_) => Self::NotSpot,
             Reject::HoldLive(_) => Self::HoldLive,
+            Reject::TermTooLong { .. } => Self::TermTooLong,
         }
     }
 }

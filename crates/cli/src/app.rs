@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::{self, Command};
+use crate::complete;
 use crate::context::{self, Context, Global};
 use crate::error::{Failure, exit};
 use crate::output::Output;
@@ -45,6 +46,9 @@ const GROUPS: &[(&str, &[&str])] = &[
 
 /// Runs the command that `words` spell.
 pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
+    if let Some(answered) = complete::answer(&words) {
+        return answered;
+    }
     let help = help_of(&words);
     let parsed = command()
         .try_get_matches_from(words)
@@ -73,7 +77,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
 
 /// Returns the command tree, with the grouped list of commands in its help.
 pub(crate) fn command() -> clap::Command {
-    let command = App::command();
+    let command = complete::with_names(App::command());
     let list = grouped(&command);
     command
         .before_help(list)

@@ -1,7 +1,7 @@
 //! Plans and events in words.
 
-use api::{EventKindView, EventView, ExplanationView, RelaxationView};
-use market::{Millis, reject::Unmet};
+use api::{EventKindView, EventView, ExplanationView};
+use market::Millis;
 
 use crate::error::Failure;
 use crate::table::{Column, Keep, Table, number, push_line, text};
@@ -74,8 +74,13 @@ pub(crate) fn plan_lines(plan: &ExplanationView) -> String {
         push_line(
             &mut text,
             &format!(
-                "would match: {} ({} offers)",
-                relaxation.text, relaxation.offers
+                "would match: {}{} ({} offers)",
+                relaxation.text,
+                relaxation
+                    .flag
+                    .as_ref()
+                    .map_or_else(String::new, |flag| format!(", {flag}")),
+                relaxation.offers
             ),
         );
     }
@@ -115,26 +120,14 @@ pub(crate) fn no_match(plan: &ExplanationView) -> Failure {
             .map_or_else(String::new, |price| {
                 format!(" from ${}/device·h", words::show_amount(price.0))
             });
-        let flag = flag(relaxation).map_or_else(String::new, |flag| format!(": {flag}"));
+        let flag = relaxation.flag.as_ref();
+        let flag = flag.map_or_else(String::new, |flag| format!(": {flag}"));
         failure = failure.hint(format!("{offers}{price} if you {}{flag}", relaxation.text));
     }
     if plan.offers > 0 && plan.relaxations.is_empty() {
         failure = failure.hint("no single change would do; see what is for hire: tradewind offers");
     }
     failure.hint("or wait for capacity: --wait 10m")
-}
-
-/// Returns the flag that makes the change, where one alone does.
-fn flag(relaxation: &RelaxationView) -> Option<String> {
-    match (relaxation.unmet, relaxation.per_device_hour) {
-        (Unmet::Price, Some(price)) => {
-            let price = api::jobfile::quantity::write_money(price.0);
-            Some(format!("--max-price {price}"))
-        }
-        (Unmet::Unverified, _) => Some("--allow-unverified".to_owned()),
-        (Unmet::Region, _) => Some("--region any".to_owned()),
-        _ => None,
-    }
 }
 
 /// Returns an event's data in words.
@@ -179,6 +172,10 @@ pub(crate) fn event(event: &EventView) -> String {
         }
         EventKindView::JobOpened { budget, .. } => format!("{budget} held"),
         EventKindView::JobToppedUp { amount, .. } => format!("{amount} more held"),
+        EventKindView::JobExtended { by_ms, .. } => {
+            let by = words::show_duration(Millis::from_millis(*by_ms));
+            format!("may run {by} longer")
+        }
         EventKindView::JobEnded {
             reason,
             charged,

@@ -2,6 +2,7 @@
 //!
 //! # Map
 //! - [`app`]: the command tree; `commands/`: one file a command, each with its arguments, whose docs are the help
+//! - [`complete`]: what the shell asks when somebody presses TAB
 //! - [`context`]: where things are; the only place that reads the environment
 //! - [`output`], [`table`], [`shape`], [`progress`]: the only way to the terminal
 //! - [`error`]: what went wrong; the only place with exit codes and hints
@@ -11,6 +12,7 @@
 
 mod app;
 mod commands;
+mod complete;
 mod context;
 mod daemon;
 mod error;

@@ -4,7 +4,7 @@
 
 use api::{
     AccountView, JobView, KeyView, LeaseView, MachineView, OfferView, OrderView, Page,
-    ProviderView, StatusView, WorkView,
+    ProviderView, RedemptionView, StatusView, WorkView,
 };
 use market::{
     AccountId, Job, JobId, JobState, Lease, LeaseState, Machine, MachineId, Market, Money, Offer,
@@ -62,6 +62,28 @@ pub(crate) fn key(market: &Market, key: &PublicKey) -> Option<KeyView> {
 
 pub(crate) fn provider(market: &Market, id: AccountId) -> Option<ProviderView> {
     market.provider(id).map(ProviderView::from)
+}
+
+/// Redemptions under way, soonest end first.
+pub(crate) fn redemptions(
+    market: &Market,
+    treasurer: Option<PublicKey>,
+    account: Option<AccountId>,
+    cut: Cut,
+) -> Page<RedemptionView> {
+    let wanted = market.redemptions().filter(|redemption| {
+        treasurer.is_none_or(|key| redemption.treasurer == key)
+            && account.is_none_or(|id| redemption.account == id)
+    });
+    let keyed = wanted.map(|redemption| {
+        // Of two with one end the id decides; half of it is as unique as a page needs.
+        let half = redemption.id.to_bytes().into_iter().take(8);
+        let half = half.fold(0, |sum: u64, byte| (sum << 8) | u64::from(byte));
+        ((redemption.returns_at.unix_millis(), half), redemption)
+    });
+    parse::page(keyed, cut, |redemption| {
+        Some(RedemptionView::from(redemption))
+    })
 }
 
 /// Offers, cheapest first, older before newer.

@@ -21,8 +21,8 @@ use crate::{
     problem::{Code, Problem},
     view::{
         AccountView, EventView, ExplanationView, HooksView, JobView, KeyView, LeaseView,
-        MachineView, OfferView, OrderView, Page, PostingView, ProviderView, StatusView, TxView,
-        WorkView, text::Text as _,
+        MachineView, OfferView, OrderView, Page, PostingView, ProviderView, RedemptionView,
+        StatusView, TxView, WorkView, text::Text as _,
     },
 };
 
@@ -224,6 +224,20 @@ impl Client {
             Query::new().text("after", after),
         )
         .await
+    }
+
+    /// Returns the redemptions under way, those that a treasurer is asked for or an account asks for; soonest end first.
+    pub async fn redemptions(
+        &self,
+        treasurer: Option<&PublicKey>,
+        account: Option<&AccountId>,
+        after: Option<&str>,
+    ) -> Result<Page<RedemptionView>, ClientError> {
+        let query = Query::new()
+            .value("treasurer", treasurer)
+            .value("account", account)
+            .text("after", after);
+        self.get("/redemptions", query).await
     }
 
     /// Returns a signing key's authority and nonces; a key that the network does not know has no account.

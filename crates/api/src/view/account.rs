@@ -1,7 +1,7 @@
 //! Accounts, their keys and the postings that made their balances.
 
 use market::{
-    Account, AccountId, KeyRole, MachineId, PublicKey, Signer,
+    Account, AccountId, Digest, KeyRole, MachineId, PublicKey, Redemption, RedemptionId, Signer,
     codec::TxId,
     event::{Purpose, Slot},
 };
@@ -42,6 +42,44 @@ impl AccountView {
             locked: account.locked.into(),
             opened_at: account.opened_at.into(),
             is_provider,
+        }
+    }
+}
+
+/// Dollars that a treasurer is asked to pay out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RedemptionView {
+    /// The request.
+    #[serde(with = "text")]
+    #[schemars(with = "text::Written<RedemptionId>")]
+    pub id: RedemptionId,
+    /// Whose dollars.
+    #[serde(with = "text")]
+    #[schemars(with = "text::Written<AccountId>")]
+    pub account: AccountId,
+    /// Who shall pay.
+    #[serde(with = "text")]
+    #[schemars(with = "text::Written<PublicKey>")]
+    pub treasurer: PublicKey,
+    /// How much.
+    pub amount: MoneyView,
+    /// Salted digest of where to.
+    #[serde(with = "text")]
+    #[schemars(with = "text::Written<Digest>")]
+    pub destination: Digest,
+    /// When the dollars return by themselves.
+    pub returns_at: TimeView,
+}
+
+impl From<&Redemption> for RedemptionView {
+    fn from(redemption: &Redemption) -> Self {
+        Self {
+            id: redemption.id,
+            account: redemption.account,
+            treasurer: redemption.treasurer,
+            amount: redemption.amount.into(),
+            destination: redemption.destination,
+            returns_at: redemption.returns_at.into(),
         }
     }
 }

@@ -386,6 +386,19 @@ pub enum EventKindView {
         /// How much.
         amount: MoneyView,
     },
+    /// A job may run longer than it was to at first.
+    JobExtended {
+        /// Which.
+        #[serde(with = "text")]
+        #[schemars(with = "text::Written<JobId>")]
+        job: JobId,
+        /// Whose.
+        #[serde(with = "text")]
+        #[schemars(with = "text::Written<AccountId>")]
+        tenant: AccountId,
+        /// By how much, in milliseconds.
+        by_ms: u64,
+    },
 }
 
 impl From<&EventKind> for EventKindView {
@@ -588,13 +601,18 @@ impl From<&EventKind> for EventKindView {
                 provider,
                 amount: amount.into(),
             },
+            EventKind::JobExtended { job, tenant, by } => Self::JobExtended {
+                job,
+                tenant,
+                by_ms: by.millis(),
+            },
         }
     }
 }
 
 impl EventKindView {
     /// Every kind's word, in the order of the ledger's own list.
-    pub const WORDS: [&str; 23] = [
+    pub const WORDS: [&str; 24] = [
         "posted",
         "account-opened",
         "key-authorized",
@@ -618,6 +636,7 @@ impl EventKindView {
         "lease-changed",
         "lease-ended",
         "lease-paid",
+        "job-extended",
     ];
 
     /// Returns the kind's word, as it stands in JSON.
@@ -646,6 +665,7 @@ impl EventKindView {
             Self::LeaseChanged { .. } => "lease-changed",
             Self::LeaseEnded { .. } => "lease-ended",
             Self::LeasePaid { .. } => "lease-paid",
+            Self::JobExtended { .. } => "job-extended",
         }
     }
 }

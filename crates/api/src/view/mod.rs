@@ -22,7 +22,7 @@ mod status;
 pub mod text;
 mod tx;
 
-pub use account::{AccountView, KeyView, PostingView};
+pub use account::{AccountView, KeyView, PostingView, RedemptionView};
 pub use event::{EventKindView, EventView};
 pub use hook::{HookFailureView, HookState, HookTestView, HookView, HooksView, NoticeView};
 pub use job::{BidView, JobEndView, JobView, OrderView, RequirementView};

@@ -76,6 +76,9 @@ pub struct RelaxationView {
     pub unmet: Unmet,
     /// The change, to read: `raise the price cap to $1.340000 per device-hour`.
     pub text: String,
+    /// The flag of `tradewind run` that makes the change, where one alone does: `--max-price 1.34`.
+    #[serde(default)]
+    pub flag: Option<String>,
     /// How many offers would match then.
     pub offers: u64,
     /// The price per device-hour of the best of them.

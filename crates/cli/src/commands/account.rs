@@ -25,6 +25,8 @@ enum Verb {
     History(History),
     Send(money::Send),
     Redeem(money::Redeem),
+    /// List redemptions that are not paid yet: those that I ask for, and those that I am asked for as a treasurer
+    Redemptions,
     Issue(money::Issue),
     Paid(money::Paid),
     Refuse(money::Refuse),
@@ -69,6 +71,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<u8> {
         Verb::Show(args) => show(context, args),
         Verb::History(args) => history(context, args),
         Verb::Send(args) => money::send(context, args),
+        Verb::Redemptions => money::redemptions(context),
         Verb::Redeem(args) => money::redeem(context, args),
         Verb::Issue(args) => money::issue(context, args),
         Verb::Paid(args) => money::paid(context, args),

@@ -37,7 +37,7 @@ enum Verb {
 #[derive(Debug, clap::Args)]
 struct Named {
     /// The context
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "CONTEXT")]
     name: String,
 }
 

@@ -60,17 +60,24 @@ struct Events {
     after: Option<u64>,
 }
 
-/// Add to a job's budget
+/// Let a job run longer, cost more, or both
 ///
-/// A job that its budget would end earlier goes on as long as the new one lasts; its longest running time stays.
+/// A job that its budget would end earlier goes on as long as the new one lasts. A longer running time takes a machine
+/// that is offered for so long.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tradewind job extend finetune --budget 5")]
+#[command(
+    after_help = "Examples:\n  tradewind job extend finetune --for 2h\n  tradewind job extend finetune --for 2h --budget 5"
+)]
+#[group(id = "more", required = true, multiple = true, args = ["duration", "budget"])]
 struct Extend {
     #[command(flatten)]
     one: One,
+    /// How much longer it may run
+    #[arg(long = "for", id = "duration", value_name = "TIME", value_parser = words::duration)]
+    duration: Option<Millis>,
     /// How much more it may cost
     #[arg(long, value_name = "DOLLARS", value_parser = words::money)]
-    budget: market::Money,
+    budget: Option<market::Money>,
     /// Do it without being asked
     #[arg(short, long)]
     yes: bool,
@@ -274,26 +281,49 @@ fn extend(context: &Context, args: &Extend) -> Result<u8> {
             .find_job(&args.one.job, session.tenant(context).await)
             .await?;
         let job = session.client.job(&id.to_string()).await?;
-        let question = format!(
-            "hold {} more for {id}, which may cost {} so far (context {})?",
-            args.budget,
-            job.budget,
-            context.name()
-        );
-        // Without a terminal, naming the amount is consent, as the budget of run is.
-        if !args.yes && context.output.can_ask() && !context.output.ask(&question) {
-            return Err(Failure::new("declined", "nothing was added"));
+        if let Some(budget) = args.budget {
+            let question = format!(
+                "hold {budget} more for {id}, which may cost {} so far (context {})?",
+                job.budget,
+                context.name()
+            );
+            // Without a terminal, naming the amount is consent, as the budget of run is.
+            if !args.yes && context.output.can_ask() && !context.output.ask(&question) {
+                return Err(Failure::new("declined", "nothing was added"));
+            }
         }
-        let call = market::Tx::TopUpJob {
-            job: id,
-            amount: args.budget,
-        };
-        session.submit(&wallet, call).await?;
+        // Time before money: it costs nothing, and where it is refused nothing was held for it.
+        if let Some(by) = args.duration {
+            let call = market::Tx::ExtendJob { job: id, by };
+            session.submit(&wallet, call).await?;
+        }
+        if let Some(amount) = args.budget {
+            let call = market::Tx::TopUpJob { job: id, amount };
+            session.submit(&wallet, call).await?;
+        }
         let view = session.client.job(&id.to_string()).await?;
         let output = &context.output;
-        let mark = output.mark(crate::output::Style::Good);
-        output.say(&format!("{mark} {id} may cost {} in all", view.budget));
+        output.say(&format!(
+            "{} {id} may run {} and cost {} in all",
+            output.mark(crate::output::Style::Good),
+            words::show_duration(Millis::from_millis(view.duration_max_ms)),
+            view.budget
+        ));
+        say_what_ends_first(context, &session, &view).await?;
         output.result(&view, &id.to_string())?;
         Ok(exit::DONE)
     })
+}
+
+/// Says so where the money will be used up before the time is.
+async fn say_what_ends_first(context: &Context, session: &Session, job: &JobView) -> Result<()> {
+    let leases = session.client.job_leases(&job.id).await?.items;
+    let runs = leases.iter().filter_map(|lease| lease.state.run());
+    for run in runs.filter(|run| run.funded_until.0 < run.duration_until.0) {
+        context.output.warn(&format!(
+            "its budget is used up at {}, before its time is; add to it: tradewind job extend {} --budget DOLLARS",
+            run.funded_until, job.id
+        ));
+    }
+    Ok(())
 }

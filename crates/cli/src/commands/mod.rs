@@ -29,6 +29,8 @@ use api::Page;
 use api::view::text::Text as _;
 use market::Tier;
 
+pub(crate) use ps::state;
+
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::Format;

@@ -267,6 +267,8 @@ pub(crate) const CODES: &[Code] = &[
         &["try again after the next block"]),
     row("events-gone", exit::CHANGED, Operator, "The node no longer has events that old.",
         &["ask a node with a longer history: --endpoint http://HOST:PORT"]),
+    row("term-too-long", exit::INVALID, Provider, "The provider does not lend the machine for so long at the lease's prices.",
+        &["extend by less: the line above says how long it is lent", "open another job for the rest: tradewind run"]),
     row("no-hook", exit::NOT_FOUND, You, "Your account has no such hook at this node.",
         &["list them: tradewind notify list", "ask the node that it was added at: --endpoint http://HOST:PORT"]),
     row("bad-hook", exit::INVALID, You,

@@ -11,6 +11,8 @@ mod docs;
 #[cfg(test)]
 mod halts;
 #[cfg(test)]
+mod hands;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod kills;

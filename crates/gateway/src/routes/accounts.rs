@@ -1,6 +1,6 @@
 //! Accounts and keys.
 
-use api::{AccountView, Code, KeyView, Page, PostingView};
+use api::{AccountView, Code, KeyView, Page, PostingView, RedemptionView};
 use axum::{Json, extract::State};
 use market::{AccountId, Event, EventKind, PublicKey};
 use node::{Filter, Subject};
@@ -65,6 +65,17 @@ fn posting(event: &Event) -> Option<PostingView> {
         amount: amount.into(),
         purpose,
     })
+}
+
+pub(super) async fn redemptions(
+    State(app): State<App>,
+    mut query: Query,
+) -> Answer<Json<Page<RedemptionView>>> {
+    let (treasurer, account) = (query.id("treasurer")?, query.id("account")?);
+    let cut = query.cut()?;
+    query.end()?;
+    let found = app.scan(move |market| reads::redemptions(market, treasurer, account, cut));
+    Ok(Json(found.await?))
 }
 
 pub(super) async fn key(

@@ -2,8 +2,8 @@
 
 use api::{
     AccountView, Code, EventView, ExplanationView, HooksView, JobView, KeyView, LeaseView,
-    MachineView, OfferView, OrderView, Page, PostingView, ProviderView, StatusView, TxView,
-    WorkView, envelope::SEALED_JOB_BYTES_MAX, hook::HOOK_REQUEST_BYTES_MAX,
+    MachineView, OfferView, OrderView, Page, PostingView, ProviderView, RedemptionView, StatusView,
+    TxView, WorkView, envelope::SEALED_JOB_BYTES_MAX, hook::HOOK_REQUEST_BYTES_MAX,
 };
 use axum::Router;
 use market::{
@@ -123,6 +123,12 @@ fn ledger() -> Vec<Route> {
         .id::<AccountId>("id", "The account")
         .paged()
         .json::<Page<PostingView>>("A page of movements"),
+        get("/api/v1/redemptions", "redemptions", accounts::redemptions)
+            .about("Lists redemptions under way, sooner before later end")
+            .query::<PublicKey>("treasurer", "Only those that this treasurer is asked for")
+            .query::<AccountId>("account", "Only those of this account")
+            .paged()
+            .json::<Page<RedemptionView>>("A page of redemptions"),
         get("/api/v1/keys/{key}", "key", accounts::key)
             .about("Returns a key's authority and its next nonce; also for a key that nobody knows")
             .id::<PublicKey>("key", "The key")

@@ -2,11 +2,12 @@
 
 use api::{
     CandidateView, Code, ExplanationView, FunnelView, MoneyView, RelaxationView,
+    jobfile::quantity::{write_cores, write_duration, write_money, write_size},
     view::text::Text as _,
 };
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
 use market::{
-    AccountId, JobSpec, Market, PublicKey,
+    AccountId, ByteSize, DeviceClass, JobSpec, Market, MilliCpu, PublicKey,
     explain::{Explanation, OfferMatch, Relaxation},
     reject::Unmet,
 };
@@ -58,7 +59,7 @@ fn explain(market: &Market, spec: &JobSpec, tenant: AccountId) -> ExplanationVie
             .collect(),
         funnel: funnel(&explanation),
         relaxations: relaxations
-            .map(|change| relaxation(market, change))
+            .map(|change| relaxation(market, spec, change))
             .collect(),
     }
 }
@@ -96,14 +97,100 @@ fn funnel(explanation: &Explanation) -> Vec<FunnelView> {
     steps.collect()
 }
 
-fn relaxation(market: &Market, change: &Relaxation) -> RelaxationView {
+fn relaxation(market: &Market, spec: &JobSpec, change: &Relaxation) -> RelaxationView {
     let price = MoneyView::from(change.best.prices.per_device_hour);
     RelaxationView {
         unmet: change.need,
         text: words(market, change, price),
+        flag: flag(market, spec, change),
         offers: change.offers,
         per_device_hour: Some(price),
     }
+}
+
+/// Returns the flag of `tradewind run` that goes as far as the best offer needs; `None` where a flag cannot, or where
+/// it is not known how far.
+fn flag(market: &Market, spec: &JobSpec, change: &Relaxation) -> Option<String> {
+    let best = &change.best;
+    let machine = market.machine(best.machine)?;
+    let first = machine.spec.devices.first()?;
+    let terms = market.offer(best.offer).map(|offer| &offer.terms);
+    let leases = || market.leases_on(best.machine);
+    let text = match change.need {
+        Unmet::Price => {
+            let price = write_money(MoneyView::from(best.prices.per_device_hour).0);
+            format!("--max-price {price}")
+        }
+        Unmet::Tier => format!("--tier {}", terms?.tier.to_text()),
+        Unmet::Model if first.class != DeviceClass::Cpu => {
+            let model = first.model.as_str();
+            match spec.needs.count {
+                1 => format!("--gpu {model}"),
+                count => format!("--gpu {model}:{count}"),
+            }
+        }
+        Unmet::Vram => format!("--vram {}", write_size(first.vram)),
+        Unmet::Region => match &machine.spec.region {
+            Some(region) => format!("--region {region}"),
+            None => "--region any".to_owned(),
+        },
+        Unmet::Isolation => format!("--isolation {}", machine.spec.isolation.to_text()),
+        Unmet::Cpu => {
+            let used = leases().fold(MilliCpu::ZERO, |sum, lease| sum.saturating_add(lease.cpu));
+            format!(
+                "--cpu {}",
+                write_cores(machine.spec.cpu.saturating_sub(used))
+            )
+        }
+        Unmet::Memory => {
+            let used = leases().fold(ByteSize::ZERO, |sum, lease| {
+                sum.saturating_add(lease.memory)
+            });
+            format!(
+                "--mem {}",
+                whole_mib(machine.spec.memory.saturating_sub(used))
+            )
+        }
+        Unmet::Disk => {
+            let used = leases().fold(ByteSize::ZERO, |sum, lease| sum.saturating_add(lease.disk));
+            format!(
+                "--disk {}",
+                whole_mib(machine.spec.disk.saturating_sub(used))
+            )
+        }
+        Unmet::Unverified => "--allow-unverified".to_owned(),
+        Unmet::Term => {
+            let terms = terms?;
+            let duration = spec.duration_max.clamp(terms.term_min, terms.term_max);
+            format!("--for {}", write_duration(duration))
+        }
+        Unmet::Budget => {
+            // What the whole time costs; an offer takes no less than a while of it.
+            let time = spec.duration_max.max(market.params().order_reserve);
+            let units = u32::from(spec.needs.count);
+            let budget = best.prices.per_device_hour.charge(units, time)?;
+            format!("--budget {}", write_money(budget))
+        }
+        // Only a job file says these, or nothing but time helps.
+        Unmet::Model
+        | Unmet::Interface
+        | Unmet::DevicesFree
+        | Unmet::Fabric
+        | Unmet::Latency
+        | Unmet::Certificate
+        | Unmet::Reliability
+        | Unmet::Sla
+        | Unmet::Provider
+        | Unmet::Excluded
+        | Unmet::Online
+        | Unmet::Bond => return None,
+    };
+    Some(text)
+}
+
+/// Writes a size without promising more than there is.
+fn whole_mib(size: ByteSize) -> String {
+    write_size(ByteSize::from_mib(size.bytes() >> 20))
 }
 
 /// Says the change in words, as far as the best offer needs it.

@@ -3,7 +3,7 @@
 //! An outside payment is known to the ledger by the digest of its reference only, and a reference counts once: issuing
 //! twice against one bank transfer is refused.
 
-use api::{AccountView, EventFilter, EventKindView, TxView};
+use api::{AccountView, EventFilter, EventKindView, Page, TxView};
 use market::{AccountId, Digest, Money, PublicKey, RedemptionId, Tx};
 
 use crate::commands::node;
@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::{Failure, Result, exit};
 use crate::output::Style;
 use crate::session::{Session, block_on};
+use crate::table::{Column, Keep, Table, number, text};
 use crate::wallet::Wallet;
 use crate::words;
 
@@ -93,19 +94,20 @@ pub(super) struct Refuse {
     redemption: RedemptionId,
 }
 
-fn reference(text: &str) -> Result<String, String> {
+fn reference(given: &str) -> Result<String, String> {
     /// Longer than what any bank prints; a digest hides a slip of the clipboard.
     const CHARS_MAX: usize = 200;
-    let text = text.trim();
-    if text.is_empty() || text.chars().count() > CHARS_MAX || text.chars().any(char::is_control) {
+    let given = given.trim();
+    if given.is_empty() || given.chars().count() > CHARS_MAX || given.chars().any(char::is_control)
+    {
         return Err(format!("use 1 to {CHARS_MAX} printable characters"));
     }
-    Ok(text.to_owned())
+    Ok(given.to_owned())
 }
 
-fn public_key(text: &str) -> Result<PublicKey, String> {
-    api::view::text::Text::from_text(text)
-        .ok_or_else(|| format!("{text:?} is no public key; use 64 hexadecimal digits"))
+fn public_key(given: &str) -> Result<PublicKey, String> {
+    api::view::text::Text::from_text(given)
+        .ok_or_else(|| format!("{given:?} is no public key; use 64 hexadecimal digits"))
 }
 
 fn reference_digest(session: &Session, reference: &str) -> Digest {
@@ -242,6 +244,59 @@ async fn redemption_of(
         EventKindView::RedemptionRequested { redemption, .. } => Some(redemption),
         _ => None,
     }))
+}
+
+const REDEMPTION_COLUMNS: &[Column] = &[
+    text("REDEMPTION", Keep::Always),
+    number("AMOUNT $", Keep::Always),
+    text("RETURNS", Keep::Always),
+    text("ASKED", Keep::Until(1)),
+    text("ACCOUNT", Keep::Until(2)),
+    text("TREASURER", Keep::Wide),
+];
+
+pub(super) fn redemptions(context: &Context) -> Result<u8> {
+    // One who has neither key has nobody to list them for.
+    let (own, treasurer) = match (context.wallet(), treasurer(context)) {
+        (Err(why), Err(_)) => return Err(why),
+        (own, treasurer) => (own.ok(), treasurer.ok()),
+    };
+    block_on(async {
+        let session = Session::open(context).await?;
+        let mut page = Page::only(Vec::new());
+        if let Some(wallet) = &own {
+            let account = session.acting_for(wallet).await?;
+            let mine = session.client.redemptions(None, Some(&account), None);
+            page.items.extend(mine.await?.items);
+        }
+        if let Some(wallet) = &treasurer {
+            let key = wallet.public();
+            let asked = session.client.redemptions(Some(&key), None, None);
+            page.items.extend(asked.await?.items);
+        }
+        page.items
+            .sort_by_key(|redemption| (redemption.returns_at.0, redemption.id));
+        page.items.dedup();
+        let mut table = Table::new(REDEMPTION_COLUMNS, "nothing waits to be paid out");
+        for redemption in &page.items {
+            let of_me = treasurer
+                .as_ref()
+                .is_some_and(|wallet| wallet.public() == redemption.treasurer);
+            table.row(
+                redemption.id.to_string(),
+                vec![
+                    redemption.id.to_string(),
+                    words::show_amount(redemption.amount.0),
+                    redemption.returns_at.to_string(),
+                    if of_me { "of me" } else { "by me" }.to_owned(),
+                    redemption.account.to_string(),
+                    redemption.treasurer.to_string(),
+                ],
+            );
+        }
+        context.output.list(&page, &page.items, &table)?;
+        Ok(exit::DONE)
+    })
 }
 
 pub(super) fn paid(context: &Context, args: &Paid) -> Result<u8> {
