@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use api::{Code, Problem};
 use market::{
-    AccountId, BidId, Inadmissible, JobId, LeaseId, MachineId, Money, OfferId, OrderId, PublicKey,
-    RedemptionId, Reject, Timestamp,
+    AccountId, BidId, Inadmissible, JobId, LeaseId, MachineId, Millis, Money, OfferId, OrderId,
+    PublicKey, RedemptionId, Reject, Timestamp,
     reject::{FieldName, Unmet},
 };
 
@@ -60,6 +60,9 @@ fn rejects() -> Vec<Reject> {
         Reject::LeaseState(LeaseId::from_bytes(id)),
         Reject::NotSpot(LeaseId::from_bytes(id)),
         Reject::HoldLive(JobId::from_bytes(id)),
+        Reject::TermTooLong {
+            longest: Millis::from_secs(60),
+        },
     ]
 }
 

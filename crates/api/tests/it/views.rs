@@ -217,16 +217,16 @@ fn events_are_flat_and_their_words_are_in_the_ledgers_order() {
         serde_json::from_value::<EventView>(json).unwrap(),
         EventView::from(&posted)
     );
-    let last = EventKind::LeasePaid {
-        lease: LeaseId::from_bytes([1; 16]),
-        provider: account(5),
-        amount: Money::ZERO,
+    let last = EventKind::JobExtended {
+        job: JobId::from_bytes([1; 16]),
+        tenant: account(5),
+        by: Millis::from_secs(1),
     };
     for kind in [posted.kind, last] {
         let tag = usize::from(market::codec::encode(&kind)[0]);
         assert_eq!(EventKindView::WORDS[tag], EventKindView::from(&kind).word());
     }
-    assert_eq!(EventKindView::WORDS.last(), Some(&"lease-paid"));
+    assert_eq!(EventKindView::WORDS.last(), Some(&"job-extended"));
 }
 
 #[test]
