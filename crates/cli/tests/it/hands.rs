@@ -119,7 +119,7 @@ fn at_a_terminal(world: &World, words: &[&str], answer: &str) -> (i32, String) {
     let program = world.command(&[]).get_program().to_owned();
     let mut line = program.to_str().unwrap().to_owned();
     for word in words {
-        line.push_str(&format!(" '{word}'"));
+        line = format!("{line} '{word}'");
     }
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])

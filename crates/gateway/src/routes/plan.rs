@@ -110,6 +110,10 @@ fn relaxation(market: &Market, spec: &JobSpec, change: &Relaxation) -> Relaxatio
 
 /// Returns the flag of `tradewind run` that goes as far as the best offer needs; `None` where a flag cannot, or where
 /// it is not known how far.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one arm a requirement, all straight lines"
+)]
 fn flag(market: &Market, spec: &JobSpec, change: &Relaxation) -> Option<String> {
     let best = &change.best;
     let machine = market.machine(best.machine)?;
