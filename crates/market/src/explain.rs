@@ -93,7 +93,8 @@ impl Market {
             }
         }
         let rank = |o: &&Offer| self.rank(tenant, o.provider, &o.terms.prices, o.seq);
-        found.sort_by_key(rank);
+        // A rank looks at what else the tenant has with the provider: once an offer, not once a comparison.
+        found.sort_by_cached_key(rank);
         let matches = found.iter().take(MATCHES_MAX).map(|o| offer_match(spec, o));
         let relaxations = relaxed.iter().filter_map(|(need, offers)| {
             let best = offers.iter().min_by_key(|o| rank(o))?;

@@ -243,7 +243,10 @@ impl Market {
             let record = Record::System(Box::new(self.system.clone()));
             changes.push((RecordId::System.key(), Some(encode(&record))));
         }
-        changes.sort_unstable_by_key(|(key, _)| *key);
+        // The first word of two hashes nearly always decides, without a call.
+        changes.sort_unstable_by(|(a, _), (b, _)| {
+            first_word(a).cmp(&first_word(b)).then_with(|| a.cmp(b))
+        });
         self.undo.push_back(Undo {
             height: self.system.height,
             system: system_before,
@@ -596,4 +599,11 @@ impl Market {
     pub fn charge_now(&self, lease: &Lease, at: Timestamp) -> Bill {
         crate::money::settle::bill_at(self, lease, at)
     }
+}
+
+/// Returns a key's first eight bytes as a number, which orders keys as their bytes do.
+fn first_word(key: &RecordKey) -> u64 {
+    key.0
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
