@@ -392,7 +392,7 @@ mod tests {
                 endpoint: PublicKey::default(),
                 seal: PublicKey::default(),
             },
-            spec: spec(),
+            spec: spec().into(),
             state: market::MachineState::Active,
             next_beat: 0,
             beat_link: Digest::default(),

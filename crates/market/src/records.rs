@@ -3,6 +3,8 @@
 //! A record's place in the authenticated store is [`RecordKey`]: `SHA-256("tradewind/record/v1" ‖ table ‖ id)`; its value
 //! is the canonical encoding of [`Record`], so that a proof shows table, id and content at once.
 
+use std::sync::Arc;
+
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
@@ -249,8 +251,8 @@ pub struct Machine {
     pub provider: AccountId,
     /// Its keys.
     pub keys: MachineKeys,
-    /// What it says of itself.
-    pub spec: MachineSpec,
+    /// What it says of itself; shared, since each beat copies the record and none changes this.
+    pub spec: Arc<MachineSpec>,
     /// State.
     pub state: MachineState,
     /// Number of its next beat.

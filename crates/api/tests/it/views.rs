@@ -1,5 +1,7 @@
 //! Views as JSON: what the gateway writes, the client reads.
 
+use std::sync::Arc;
+
 use api::{EventKindView, EventView, LeaseView, MachineView, MoneyView, OfferView};
 use market::{
     AccountId, Bill, ByteSize, Device, DeviceClass, Digest, EndReason, Event, EventKind, Height,
@@ -120,7 +122,7 @@ fn machine() -> Machine {
             endpoint: PublicKey::from_bytes([2; 32]),
             seal: PublicKey::from_bytes([3; 32]),
         },
-        spec: MachineSpec {
+        spec: Arc::new(MachineSpec {
             devices: vec![Device {
                 class: DeviceClass::Nvidia,
                 model: name("h100"),
@@ -139,7 +141,7 @@ fn machine() -> Machine {
             facility: None,
             failure_domain: name("rack-7"),
             dial: vec![name("127.0.0.1:4433")],
-        },
+        }),
         state: MachineState::Active,
         next_beat: 4,
         beat_link: Digest([0xab; 32]),

@@ -6,6 +6,8 @@
 //! any, without leases -> Retired -> gone when its last ended lease is forgotten
 //! ```
 
+use std::sync::Arc;
+
 use crate::{
     apply::Sender,
     codec::Digest,
@@ -43,7 +45,7 @@ pub(crate) fn add(
         seq,
         provider: from.account,
         keys: *keys,
-        spec: spec.clone(),
+        spec: Arc::new(spec.clone()),
         state: MachineState::Active,
         next_beat: 0,
         beat_link: Digest::default(),
@@ -108,7 +110,7 @@ pub(crate) fn update(
         return Err(Reject::MachineBusy(id));
     }
 
-    m.edit::<Machine>(id, |machine| machine.spec = spec.clone());
+    m.edit::<Machine>(id, |machine| machine.spec = Arc::new(spec.clone()));
     let lacks = |devices: &[u8]| {
         devices
             .iter()
