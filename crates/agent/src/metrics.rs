@@ -1,7 +1,7 @@
 //! What Prometheus reads of an agent: how it serves its leases, and how its machine is.
 //!
 //! One struct. What is counted is counted as it happens; the rest is set after each round of the loop and each look of the
-//! steward. [`serve`] answers `GET /metrics` on an address that the provider names; [`page`] is the reference.
+//! steward. [`serve()`] answers `GET /metrics` on an address that the provider names; [`page`] is the reference.
 
 mod serve;
 

@@ -329,7 +329,7 @@ fn machine_record() -> Record {
         seq: 1,
         provider: account(2),
         keys: machine_keys(2),
-        spec: gpu_machine(1, "rack"),
+        spec: gpu_machine(1, "rack").into(),
         state: MachineState::Draining {
             evict_at: Some(instant(9)),
             announced_at: instant(8),
