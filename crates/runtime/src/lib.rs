@@ -27,6 +27,7 @@ mod id;
 pub mod image;
 mod local;
 mod logs;
+mod root;
 mod shim;
 mod spec;
 mod status;

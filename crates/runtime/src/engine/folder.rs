@@ -8,24 +8,23 @@
 //! logs/       what it wrote
 //! ```
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{Error, Result, io as io_error};
 use crate::files::{self, Durable};
 use crate::id::ContainerId;
-use crate::image::Digest;
+use crate::root::Root;
+use crate::shim::job::LOGS;
 use crate::spec::ContainerSpec;
 use crate::status::Status;
 
-const SPEC: &str = "spec.json";
+pub(super) const SPEC: &str = "spec.json";
 const BEGUN: &str = "begun";
 const END: &str = "end.json";
 const SINCE: &str = "since";
-pub(super) const LOGS: &str = "logs";
 
 /// Names one container's folder, which need not exist.
 #[derive(Clone, Debug)]
@@ -35,10 +34,10 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    pub(super) fn of(root: &Path, id: &ContainerId) -> Self {
+    pub(super) fn of(root: &Root, id: &ContainerId) -> Self {
         Self {
             id: id.clone(),
-            dir: root.join("containers").join(id.as_str()),
+            dir: root.container(id),
         }
     }
 
@@ -56,7 +55,7 @@ impl Folder {
     }
 
     /// Makes the folder in one step.
-    pub(super) fn make(&self, root: &Path, spec: &ContainerSpec) -> Result<()> {
+    pub(super) fn make(&self, root: &Root, spec: &ContainerSpec) -> Result<()> {
         let temporary = root.join("tmp").join(self.id.as_str());
         let make = || {
             files::remove_tree(&temporary)?;
@@ -116,24 +115,11 @@ impl Folder {
         Ok(since.unwrap_or(0))
     }
 
-    pub(super) fn wipe(&self, root: &Path) -> Result<()> {
+    pub(super) fn wipe(&self, root: &Root) -> Result<()> {
         let grave = root
             .join("trash")
             .join(format!("{}-{}", self.id, files::now_ms()));
         fs::rename(&self.dir, &grave).map_err(io_error("remove", &self.dir))?;
         files::remove_tree(&grave).map_err(io_error("wipe", &grave))
     }
-}
-
-/// Returns the images that the containers in the folder `dir` were made from.
-pub(super) fn images_of(dir: &Path) -> io::Result<BTreeSet<Digest>> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(dir)? {
-        match files::get_json::<ContainerSpec>(&entry?.path(), SPEC) {
-            Ok(spec) => found.extend(spec.map(|spec| spec.image)),
-            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(found)
 }

@@ -19,9 +19,9 @@ mod folder;
 mod probe;
 mod pump;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
-use self::folder::{Folder, LOGS};
+use self::folder::{Folder, SPEC};
 use self::pump::Pump;
 use crate::Runtime;
 use crate::capabilities::Capabilities;
@@ -52,8 +52,10 @@ use crate::image::{
     Credential, Digest, ImageLimits, ImageRef, InUse, LayerForm, PreparedImage, Registries, Store,
     StoreConfig,
 };
-use crate::local::{check_spec, compose, lock_root};
+use crate::local::{check_spec, compose};
 use crate::logs::{self, LogChunk, LogStream};
+use crate::root::{Root, images_of};
+use crate::shim::job::LOGS;
 use crate::spec::ContainerSpec;
 use crate::status::{Exit, Stats, Status};
 use crate::turns::Turns;
@@ -121,7 +123,7 @@ impl EngineConfig {
 /// Runs containers by an engine that is there already.
 #[derive(Debug)]
 pub struct EngineRuntime {
-    root: PathBuf,
+    root: Root,
     socket: PathBuf,
     store: Store,
     /// Tells our containers from those of another runtime on the same engine.
@@ -132,7 +134,6 @@ pub struct EngineRuntime {
     changing: Turns,
     pumps: Mutex<BTreeMap<ContainerId, Pump>>,
     capabilities: OnceCell<Capabilities>,
-    _lock: fs::File,
 }
 
 impl EngineRuntime {
@@ -143,29 +144,15 @@ impl EngineRuntime {
     /// Where the folder cannot be used, or another runtime uses it.
     pub async fn open(config: EngineConfig) -> Result<Self> {
         let EngineConfig {
-            root,
+            root: config_root,
             socket,
             image_limits,
             image_bytes,
             registries,
         } = config;
-        let failed = || io_error("open the runtime's folder", &root);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&root)
-            .map_err(failed())?;
-        let root = root.canonicalize().map_err(failed())?;
-        let lock = lock_root(&root).map_err(failed())?;
-        for name in ["containers", "tmp", "trash"] {
-            fs::create_dir_all(root.join(name)).map_err(failed())?;
-        }
-        for name in ["tmp", "trash"] {
-            for entry in fs::read_dir(root.join(name)).map_err(failed())? {
-                let left = entry.map_err(failed())?.path();
-                files::remove_tree(&left).map_err(failed())?;
-            }
-        }
+        let failed = || io_error("open the runtime's folder", &config_root);
+        let root = Root::open(&config_root).map_err(failed())?;
+        root.sweep().map_err(failed())?;
         let containers = root.join("containers");
         let store = Store::open(StoreConfig {
             root: root.join("store"),
@@ -174,12 +161,11 @@ impl EngineRuntime {
             limits: image_limits,
             bytes: image_bytes,
             registries,
-            in_use: InUse::new(move || folder::images_of(&containers)),
+            in_use: InUse::new(move || used(&containers)),
         })
         .map_err(failed())?;
-        let name = Digest::of(root.as_os_str().as_encoded_bytes()).hex();
         let runtime = Self {
-            scope: name.get(..12).unwrap_or(&name).to_owned(),
+            scope: root.short_name(),
             socket,
             store,
             docker: OnceCell::new(),
@@ -187,7 +173,6 @@ impl EngineRuntime {
             changing: Turns::default(),
             pumps: Mutex::default(),
             capabilities: OnceCell::new(),
-            _lock: lock,
             root,
         };
         // An engine that is away now is asked again by whatever needs it.
@@ -563,8 +548,8 @@ impl EngineRuntime {
     }
 
     async fn forget_loaded(&self, keep: &[Digest]) -> Result<()> {
-        let used = folder::images_of(&self.root.join("containers"));
-        let used = used.map_err(io_error("list the containers in", &self.root))?;
+        let used = used(&self.root.join("containers"));
+        let used = used.map_err(io_error("list the containers in", self.root.path()))?;
         let kept: Vec<String> = keep.iter().chain(&used).map(image_name).collect();
         let filters = HashMap::from([("reference", vec![IMAGE_NAME])]);
         let options = ListImagesOptionsBuilder::new().filters(&filters).build();
@@ -587,6 +572,11 @@ impl EngineRuntime {
         }
         Ok(())
     }
+}
+
+/// Returns the images that the containers in the folder `dir` were made from.
+fn used(dir: &Path) -> io::Result<BTreeSet<Digest>> {
+    images_of(dir, SPEC, |spec: ContainerSpec| spec.image)
 }
 
 fn image_name(digest: &Digest) -> String {
@@ -683,7 +673,7 @@ impl Runtime for EngineRuntime {
         tokio::task::spawn_blocking(move || store.forget_all_but(&keep))
             .await
             .expect("forgetting images does not panic")
-            .map_err(io_error("forget images in", &self.root))
+            .map_err(io_error("forget images in", self.root.path()))
     }
 
     async fn create(&self, id: &ContainerId, spec: &ContainerSpec) -> Result<()> {
@@ -720,21 +710,14 @@ impl Runtime for EngineRuntime {
 
     async fn list(&self) -> Result<Vec<(ContainerId, Status)>> {
         self.adopt().await?;
-        let dir = self.root.join("containers");
-        let failed = || io_error("list", &dir);
         let mut found = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(failed())? {
-            let name = entry.map_err(failed())?.file_name();
-            let Some(Ok(id)) = name.to_str().map(ContainerId::new) else {
-                continue;
-            };
+        for id in self.root.containers()? {
             match self.look(&self.folder(&id)).await {
                 Ok(status) => found.push((id, status)),
                 Err(Error::NotFound { .. }) => {}
                 Err(e) => return Err(e),
             }
         }
-        found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }
 
@@ -745,15 +728,7 @@ impl Runtime for EngineRuntime {
         offset: u64,
         max: usize,
     ) -> Result<LogChunk> {
-        let folder = self.folder(id);
-        let dir = folder.dir.join(LOGS);
-        let read = tokio::task::spawn_blocking(move || logs::read(&dir, stream, offset, max))
-            .await
-            .expect("reading a log does not panic");
-        match read {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(folder.not_found()),
-            other => other.map_err(io_error("read the logs in", &folder.dir)),
-        }
+        self.root.logs(id, stream, offset, max).await
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats> {

@@ -1,6 +1,5 @@
 //! One container's folder, as the agent sees it.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,7 +15,6 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Result, io as io_error};
 use crate::files::{self, Durable};
 use crate::id::ContainerId;
-use crate::image::Digest;
 use crate::shim::job::{BEGUN, END, JOB, Job, Lock, RUNNING, Running, SHIM_LOG, birth_of};
 use crate::status::{Stats, Status};
 
@@ -26,20 +24,6 @@ pub(super) struct Container {
     id: ContainerId,
     dir: PathBuf,
     cgroup: Option<Cgroup>,
-}
-
-/// Returns the images that the containers in the folder `dir` were made from.
-pub(super) fn images_of(dir: &Path) -> io::Result<BTreeSet<Digest>> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(dir)? {
-        match files::get_json::<Job>(&entry?.path(), JOB) {
-            Ok(job) => found.extend(job.map(|job| job.spec.image)),
-            // Removed since.
-            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(found)
 }
 
 impl Container {

@@ -20,8 +20,8 @@ mod probe;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -38,15 +38,15 @@ use crate::capabilities::Capabilities;
 use crate::cdi::USUAL_DIRS;
 use crate::cgroup::Cgroup;
 use crate::error::{Blame, Error, Result, io as io_error};
-use crate::files;
 use crate::id::ContainerId;
 use crate::image::{
     Credential, Digest, ImageLimits, ImageRef, InUse, LayerForm, PreparedImage, Registries, Store,
     StoreConfig,
 };
-use crate::logs::{self, LogChunk, LogStream};
+use crate::logs::{LogChunk, LogStream};
+use crate::root::{Root, images_of};
 use crate::shim::SHIM_ARGUMENT;
-use crate::shim::job::{GRACE_MS_MAX, LOGS, Request, SHIM_LOG};
+use crate::shim::job::{GRACE_MS_MAX, JOB, Job, Request, SHIM_LOG};
 use crate::spec::ContainerSpec;
 use crate::status::{Stats, Status};
 use crate::turns::Turns;
@@ -117,7 +117,7 @@ impl LocalConfig {
 #[derive(Debug)]
 pub struct LocalRuntime {
     kind: Kind,
-    root: PathBuf,
+    root: Root,
     shim: PathBuf,
     store: Store,
     /// Why layers cannot be stacked here, where they cannot.
@@ -129,7 +129,6 @@ pub struct LocalRuntime {
     /// Shared by starts, exclusive for removing the parent control group.
     starting: RwLock<()>,
     capabilities: OnceCell<Capabilities>,
-    _lock: fs::File,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +175,7 @@ impl LocalRuntime {
 
     async fn open(config: LocalConfig, kind: Kind) -> Result<Self> {
         let LocalConfig {
-            root,
+            root: config_root,
             shim,
             image_limits,
             image_bytes,
@@ -184,18 +183,8 @@ impl LocalRuntime {
             layers,
             cdi_dirs,
         } = config;
-        let failed = || io_error("open the runtime's folder", &root);
-        // Closed to all others: what lies here are tenants' files and programs.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&root)
-            .map_err(failed())?;
-        let root = root.canonicalize().map_err(failed())?;
-        let lock = lock_root(&root).map_err(failed())?;
-        for name in ["containers", "tmp", "trash"] {
-            fs::create_dir_all(root.join(name)).map_err(failed())?;
-        }
+        let failed = || io_error("open the runtime's folder", &config_root);
+        let root = Root::open(&config_root).map_err(failed())?;
         let is_root = rustix::process::geteuid().is_root();
         let flat_because = if !kind.isolates() {
             Some("the process runtime copies images".to_owned())
@@ -204,7 +193,7 @@ impl LocalRuntime {
         } else if layers == LayerUse::Copy {
             Some("as configured".to_owned())
         } else {
-            probe::layers(&root, &shim).await?.err()
+            probe::layers(root.path(), &shim).await?.err()
         };
         let form = if flat_because.is_some() {
             LayerForm::Flat
@@ -218,11 +207,11 @@ impl LocalRuntime {
             limits: image_limits,
             bytes: image_bytes,
             registries,
-            in_use: InUse::new(move || container::images_of(&containers)),
+            in_use: InUse::new(move || images_of(&containers, JOB, |job: Job| job.spec.image)),
         })
         .map_err(failed())?;
         let ids = if is_root {
-            Some(IdRanges::open(&root).map_err(failed())?)
+            Some(IdRanges::open(root.path()).map_err(failed())?)
         } else {
             None
         };
@@ -233,37 +222,24 @@ impl LocalRuntime {
             flat_because,
             cdi_dirs,
             ids,
-            cgroup_parent: cgroup_parent(&root),
+            // One for each runtime on the machine, named for its folder.
+            cgroup_parent: format!("/tradewind-{}", root.short_name()),
             changing: Turns::default(),
             starting: RwLock::default(),
             capabilities: OnceCell::new(),
-            _lock: lock,
             root,
         };
         runtime
+            .root
             .sweep()
-            .map_err(io_error("clean up in", &runtime.root))?;
+            .map_err(io_error("clean up in", runtime.root.path()))?;
         Ok(runtime)
-    }
-
-    /// Removes what a killed agent was in the middle of making or removing.
-    fn sweep(&self) -> io::Result<()> {
-        for name in ["tmp", "trash"] {
-            for entry in fs::read_dir(self.root.join(name))? {
-                files::remove_tree(&entry?.path())?;
-            }
-        }
-        Ok(())
     }
 
     fn container(&self, id: &ContainerId) -> Container {
         let cgroup = self.kind.isolates();
         let cgroup = cgroup.then(|| Cgroup::at(&self.cgroup_path(id)));
-        Container::new(
-            id.clone(),
-            self.root.join("containers").join(id.as_str()),
-            cgroup,
-        )
+        Container::new(id.clone(), self.root.container(id), cgroup)
     }
 
     fn cgroup_path(&self, id: &ContainerId) -> String {
@@ -443,24 +419,6 @@ async fn kill_lost(container: Container) -> Result<()> {
         .expect("killing a lost container does not panic")
 }
 
-/// One for each runtime on the machine, named for its folder.
-fn cgroup_parent(root: &Path) -> String {
-    let name = Digest::of(root.as_os_str().as_encoded_bytes()).hex();
-    format!("/tradewind-{}", name.get(..12).unwrap_or(&name))
-}
-
-/// Keeps a second runtime out of the folder for as long as the file is open. Shims do not inherit it.
-pub(crate) fn lock_root(root: &Path) -> io::Result<fs::File> {
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(root.join("lock"))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|e| io::Error::new(io::Error::from(e).kind(), "another runtime uses it"))?;
-    Ok(file)
-}
-
 #[async_trait]
 impl Runtime for LocalRuntime {
     async fn probe(&self) -> Result<Capabilities> {
@@ -487,7 +445,7 @@ impl Runtime for LocalRuntime {
         tokio::task::spawn_blocking(move || store.forget_all_but(&keep))
             .await
             .expect("forgetting images does not panic")
-            .map_err(io_error("forget images in", &self.root))
+            .map_err(io_error("forget images in", self.root.path()))
     }
 
     async fn create(&self, id: &ContainerId, spec: &ContainerSpec) -> Result<()> {
@@ -523,21 +481,14 @@ impl Runtime for LocalRuntime {
     }
 
     async fn list(&self) -> Result<Vec<(ContainerId, Status)>> {
-        let dir = self.root.join("containers");
-        let failed = || io_error("list", &dir);
         let mut found = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(failed())? {
-            let name = entry.map_err(failed())?.file_name();
-            let Some(Ok(id)) = name.to_str().map(ContainerId::new) else {
-                continue;
-            };
+        for id in self.root.containers()? {
             match self.container(&id).status() {
                 Ok(status) => found.push((id, status)),
                 Err(Error::NotFound { .. }) => {}
                 Err(e) => return Err(e),
             }
         }
-        found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }
 
@@ -548,15 +499,7 @@ impl Runtime for LocalRuntime {
         offset: u64,
         max: usize,
     ) -> Result<LogChunk> {
-        let container = self.container(id);
-        let dir = container.dir().join(LOGS);
-        let read = tokio::task::spawn_blocking(move || logs::read(&dir, stream, offset, max))
-            .await
-            .expect("reading a log does not panic");
-        match read {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(container.not_found()),
-            other => other.map_err(io_error("read the logs in", container.dir())),
-        }
+        self.root.logs(id, stream, offset, max).await
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats> {
