@@ -292,6 +292,10 @@ impl LocalRuntime {
 
     async fn restart_alone(&self, id: &ContainerId, round: u32) -> Result<()> {
         let container = self.container(id);
+        if let Status::Exited(_) = container.status()? {
+            // The shim writes the end down a moment before its own, and keeps the container until then.
+            container.shim_end(LOST_SETTLE).await?;
+        }
         tokio::task::spawn_blocking(move || container.reopen(round))
             .await
             .expect("reopening a container does not panic")?;
