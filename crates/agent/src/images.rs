@@ -9,7 +9,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use runtime::{ImageRef, Reach, image::is_public};
+use runtime::{
+    ImageRef, Reach,
+    image::{is_local_name, is_public},
+};
 use serde::{Deserialize, Serialize};
 
 /// What a provider lets tenants name. The default is the careful one: no folder, and no registry at a private address.
@@ -220,8 +223,7 @@ fn is_private(host: &str) -> bool {
     // `127.1` and `0x7f000001` are addresses too, to those who resolve them.
     let like_a_number =
         last.starts_with("0x") || (!last.is_empty() && last.bytes().all(|c| c.is_ascii_digit()));
-    let local = matches!(last, "localhost" | "local" | "internal" | "lan" | "home");
-    like_a_number || local || !bare.contains('.')
+    like_a_number || is_local_name(bare)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub use error::ImageError;
 pub use limits::ImageLimits;
 pub(crate) use manifest::ImageConfig;
 pub use reference::{ImageRef, InvalidImageRef, Version};
-pub use registry::{Credential, Reach, Registries, is_public};
+pub use registry::{Credential, Reach, Registries, is_local_name, is_public};
 pub(crate) use store::{InUse, LayerForm, Store, StoreConfig, StoredImage};
 
 /// An image that is in the store, checked and unpacked.

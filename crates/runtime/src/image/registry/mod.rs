@@ -17,4 +17,4 @@ pub use auth_file::AuthFile;
 pub use challenge::{Challenge, Token};
 pub use range::ContentRange;
 pub(super) use reach::{OutOfReach, Resolver};
-pub use reach::{Reach, is_public};
+pub use reach::{Reach, is_local_name, is_public};

@@ -143,7 +143,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 }
 
 /// Tells whether a name is one of the machine or its network by its form.
-fn is_local_name(host: &str) -> bool {
+pub fn is_local_name(host: &str) -> bool {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     let last = name.rsplit('.').next().unwrap_or_default();
     let local = matches!(last, "localhost" | "local" | "internal" | "lan" | "home");
