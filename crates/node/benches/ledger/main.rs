@@ -23,15 +23,10 @@ mod life;
 mod process;
 mod send;
 
-use std::{
-    env,
-    path::PathBuf,
-    process::ExitCode,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 use figures::{Figures, note, quantile_us};
-use market::{Genesis, Params, Timestamp};
+use market::{Genesis, Params};
 use node::{Config, Handle, Node};
 use process::Usage;
 use send::{Load, Sender};
@@ -96,7 +91,7 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
 
 async fn measure(plan: &Plan) -> Figures {
     let mut figures = Figures::default();
-    let born = now();
+    let born = send::now();
     let mut sender = Sender::new(plan.people, born);
     let genesis = Genesis {
         network: send::network(),
@@ -155,34 +150,10 @@ async fn put_saturated(figures: &mut Figures, plan: &Plan, handle: &Handle, txs:
     figures.put("not_taken_percent", 100.0 * rejected as f64 / count);
 }
 
-/// At a fixed load: from handing over a batch until its last transaction is final and can be read.
+/// At a fixed load.
 async fn put_steady(figures: &mut Figures, handle: &Handle, txs: &Load) {
     note("steady");
-    let step = Duration::from_secs(1) * BATCH as u32 / STEADY_PER_S as u32;
-    let start = Instant::now();
-    let mut waits = Vec::new();
-    for (batch, n) in txs.chunks(BATCH).zip(0u32..) {
-        tokio::time::sleep_until((start + step * n).into()).await;
-        let (handle, batch) = (handle.clone(), batch.to_vec());
-        waits.push(tokio::spawn(async move {
-            let batch: Vec<&[u8]> = batch.iter().map(|(_, bytes)| bytes.as_slice()).collect();
-            let begin = Instant::now();
-            let last = send::submit(&handle, &batch).await;
-            send::is_final(&handle, last).await;
-            begin.elapsed()
-        }));
-    }
-    let mut times = Vec::new();
-    for wait in waits {
-        times.push(wait.await.expect("the batch becomes final"));
-    }
+    let mut times = send::steadily(handle, txs, BATCH, STEADY_PER_S).await;
     figures.put("finality_p50_ms", quantile_us(&mut times, 50) / 1e3);
     figures.put("finality_p99_ms", quantile_us(&mut times, 99) / 1e3);
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_unix_millis(since.as_millis() as u64)
 }

@@ -1,6 +1,9 @@
 //! Signing a load in advance, and sending it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use ed25519_dalek::SigningKey;
 use market::{codec::TxId, *};
@@ -145,4 +148,40 @@ pub(crate) async fn is_final(handle: &Handle, id: Option<TxId>) {
         Err(why @ (WaitError::NotYet | WaitError::Dropped)) => panic!("not final: {why}"),
         Err(why) => panic!("no receipt: {why}"),
     }
+}
+
+/// Sends batches of `size`, `per_s` transactions a second. Returns how long each took: from handing it over until its
+/// last transaction was final and could be read.
+pub(crate) async fn steadily(
+    handle: &Handle,
+    txs: &Load,
+    size: usize,
+    per_s: usize,
+) -> Vec<Duration> {
+    let step = Duration::from_secs(1) * size as u32 / per_s as u32;
+    let start = Instant::now();
+    let mut waits = Vec::new();
+    for (batch, n) in txs.chunks(size).zip(0u32..) {
+        tokio::time::sleep_until((start + step * n).into()).await;
+        let (handle, batch) = (handle.clone(), batch.to_vec());
+        waits.push(tokio::spawn(async move {
+            let batch: Vec<&[u8]> = batch.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+            let begin = Instant::now();
+            let last = submit(&handle, &batch).await;
+            is_final(&handle, last).await;
+            begin.elapsed()
+        }));
+    }
+    let mut times = Vec::new();
+    for wait in waits {
+        times.push(wait.await.expect("the batch becomes final"));
+    }
+    times
+}
+
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_unix_millis(since.as_millis() as u64)
 }

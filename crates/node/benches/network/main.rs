@@ -36,7 +36,7 @@ use std::{
     path::PathBuf,
     process::{Child, ChildStdin, Command, ExitCode, Stdio},
     sync::mpsc::{Receiver, channel},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use figures::{Figures, note};
@@ -90,7 +90,7 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
         people: 2_000,
         folder: folder.into(),
         validator: None,
-        born_ms: now_ms(),
+        born_ms: send::now().unix_millis(),
     };
     while let Some(word) = words.next() {
         // Cargo says that this is a bench; we know.
@@ -220,11 +220,4 @@ fn hear(process: &Process, phase: &str) -> BTreeMap<String, f64> {
         .filter_map(|word| word.split_once('='))
         .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
         .collect()
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis() as u64
 }

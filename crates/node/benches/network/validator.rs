@@ -138,29 +138,12 @@ impl Share {
         }
     }
 
-    /// At a fixed load: from handing over a batch until its last transaction is final and can be read.
+    /// At a fixed load.
     async fn steady(&self, plan: &Plan, handle: &Handle) -> Vec<(&'static str, f64)> {
-        let per_s = (STEADY_PER_S / plan.validators) as u32;
+        let per_s = STEADY_PER_S / plan.validators;
         // Small batches, so that each validator always has something on the way.
-        let batch = BATCH / plan.validators;
-        let step = Duration::from_secs(1) * batch as u32 / per_s;
-        let start = Instant::now();
-        let mut waits = Vec::new();
-        for (txs, n) in self.steady.chunks(batch.max(1)).zip(0u32..) {
-            tokio::time::sleep_until((start + step * n).into()).await;
-            let (handle, txs) = (handle.clone(), txs.to_vec());
-            waits.push(tokio::spawn(async move {
-                let txs: Vec<&[u8]> = txs.iter().map(|(_, bytes)| bytes.as_slice()).collect();
-                let begin = Instant::now();
-                let last = send::submit(&handle, &txs).await;
-                send::is_final(&handle, last).await;
-                begin.elapsed()
-            }));
-        }
-        let mut times = Vec::new();
-        for wait in waits {
-            times.push(wait.await.expect("the batch becomes final"));
-        }
+        let batch = (BATCH / plan.validators).max(1);
+        let mut times = send::steadily(handle, &self.steady, batch, per_s).await;
         vec![
             ("finality_p50_ms", quantile_us(&mut times, 50) / 1e3),
             ("tx_latency_p99_ms", quantile_us(&mut times, 99) / 1e3),
