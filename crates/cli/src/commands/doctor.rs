@@ -2,40 +2,23 @@
 
 use std::fs;
 
-use serde::Serialize;
-
+use crate::commands::checks::{CLOCK_APART_MS, Check, report};
 use crate::commands::node;
 use crate::commands::provider::{Lender, RuntimeKind, open_runtime};
 use crate::context::Context;
-use crate::error::{Failure, Result, exit};
-use crate::output::Style;
+use crate::error::Result;
 use crate::session::{Session, block_on};
-use crate::table::push_line;
 use crate::tail;
 use crate::words;
 
 /// Free space below which a ledger soon stops.
 const DISK_LOW: u64 = 1 << 30;
-/// Clocks further apart than the network's tolerance make ready instants be moved.
-const CLOCK_APART_MS: u64 = 2_000;
+/// Columns for the names of checks.
+const NAME_WIDTH: usize = 18;
 
 /// Check everything that this machine's roles need
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
-
-/// One check.
-#[derive(Clone, Debug, Serialize)]
-struct Check {
-    name: String,
-    passed: bool,
-    seen: String,
-    hint: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    items: Vec<Check>,
-}
 
 pub(crate) fn run(context: &Context, _args: &Args) -> Result<u8> {
     let items = block_on(async {
@@ -47,32 +30,7 @@ pub(crate) fn run(context: &Context, _args: &Args) -> Result<u8> {
         checks.extend(runtimes().await);
         Ok(checks)
     })?;
-    let report = Report { items };
-    let output = &context.output;
-    let mut text = String::new();
-    for check in &report.items {
-        let mark = output.mark(if check.passed {
-            Style::Good
-        } else {
-            Style::Bad
-        });
-        push_line(
-            &mut text,
-            &format!("{mark} {:18} {}", check.name, check.seen),
-        );
-        if let (false, Some(hint)) = (check.passed, &check.hint) {
-            push_line(&mut text, &format!("  {:18} {hint}", ""));
-        }
-    }
-    output.thing(&report, "doctor", &text)?;
-    let failed = report.items.iter().filter(|check| !check.passed).count();
-    if failed == 0 {
-        return Ok(exit::DONE);
-    }
-    Err(Failure::new(
-        "unhealthy",
-        format!("{failed} of {} checks failed", report.items.len()),
-    ))
+    report(context, "doctor", NAME_WIDTH, items)
 }
 
 fn passed(name: impl Into<String>, seen: impl Into<String>) -> Check {

@@ -1,6 +1,7 @@
 //! One file a command, each with an `Args` struct whose docs are the help, and a function that runs it.
 
 mod account;
+mod checks;
 mod completion;
 mod config;
 mod context;

@@ -12,21 +12,17 @@ use market::{Grant, LeaseId, Millis, PublicKey, Rights};
 use net::logs::{LogClient, LogError, LogOffsets, LogQuery, LogStreams};
 use net::{BindOptions, Endpoint, Peer, Services};
 use runtime::{Capabilities, Isolation};
-use serde::Serialize;
 
 use super::trial::{IMAGE_HINT, Trial, try_image};
 use super::{Lender, Which, open_runtime, setup};
+use crate::commands::checks::{CLOCK_APART_MS, Check, report};
 use crate::commands::up;
 use crate::context::Context;
-use crate::error::{Failure, Result, exit};
-use crate::output::Style;
+use crate::error::{Failure, Result};
 use crate::session::{Session, block_on};
-use crate::table::push_line;
 use crate::wallet::Wallet;
 use crate::{tail, words};
 
-/// Clocks further apart than the ledger tolerates make ready and end instants be moved.
-const CLOCK_APART_MS: u64 = 2_000;
 /// Beats older than this, with a minute between two of an idle machine, are missed ones.
 const BEAT_OLD: Millis = Millis::from_secs(150);
 /// What is written to measure the disk: beyond what a small cache takes in silence, and done in a second or two.
@@ -47,20 +43,6 @@ pub(super) struct Test {
     image: Option<String>,
 }
 
-/// One thing that was tried.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Check {
-    name: String,
-    passed: bool,
-    seen: String,
-    hint: Option<&'static str>,
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    items: Vec<Check>,
-}
-
 pub(super) fn run(context: &Context, args: &Test) -> Result<u8> {
     let lender = Lender::find(context, &args.which.label)?;
     let items = block_on(async {
@@ -71,32 +53,9 @@ pub(super) fn run(context: &Context, args: &Test) -> Result<u8> {
         checks.extend(ledger(context, &lender).await);
         Ok(checks)
     })?;
-    let report = Report { items };
-    let output = &context.output;
-    let mut text = String::new();
-    let names = report.items.iter().map(|check| check.name.len());
-    let width = names.max().unwrap_or_default();
-    for check in &report.items {
-        let mark = output.mark(if check.passed {
-            Style::Good
-        } else {
-            Style::Bad
-        });
-        push_line(
-            &mut text,
-            &format!("{mark} {:width$}  {}", check.name, check.seen),
-        );
-        if let (false, Some(hint)) = (check.passed, check.hint) {
-            push_line(&mut text, &format!("  {:width$}  {hint}", ""));
-        }
-    }
-    output.thing(&report, "provider test", &text)?;
-    let failed = report.items.iter().filter(|check| !check.passed).count();
-    if failed == 0 {
-        return Ok(exit::DONE);
-    }
-    let what = format!("{failed} of {} checks failed", report.items.len());
-    Err(Failure::new("unhealthy", what))
+    let names = items.iter().map(|check| check.name.len());
+    let width = names.max().unwrap_or_default() + 1;
+    report(context, "provider test", width, items)
 }
 
 /// Makes a line of the report.
@@ -111,7 +70,7 @@ pub(super) fn check(
         name: name.to_owned(),
         passed,
         seen,
-        hint: Some(hint),
+        hint: Some(hint.to_owned()),
     }
 }
 
@@ -149,7 +108,7 @@ async fn containers(lender: &Lender, trial: Result<Trial>) -> Vec<Check> {
             name: tried.name.replace('_', " "),
             passed: tried.passed,
             seen: tried.seen.clone(),
-            hint: Some(HINT),
+            hint: Some(HINT.to_owned()),
         });
     }
     checks.push(limits(&capabilities));

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use runtime::{ContainerId, ContainerSpec, ImageRef, Limits, LogStream, Runtime, Status};
 
-use super::check::{Check, check};
+use super::check::check;
+use crate::commands::checks::Check;
 use crate::words;
 
 /// For an image to be fetched and unpacked.
