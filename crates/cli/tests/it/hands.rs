@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::{World, can_run_containers, job_id, json, until};
+use crate::world::{World, can_run_containers, json, until};
 
 /// Longest wait for anything here.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -20,25 +20,8 @@ fn a_job_lives_on_to_the_end_that_it_was_given_and_tab_knows_its_name() {
     world.good(&["up", "--demo", "--port", &world.port.to_string()]);
     let before = world.balance();
     let (class, image) = (world.isolation(), world.demo_image());
-    let words = [
-        "run",
-        "-d",
-        "-y",
-        "-q",
-        "--name",
-        "longer",
-        "--budget",
-        "0.02",
-        "--for",
-        "8s",
-        "--isolation",
-        &class,
-        &image,
-        "--",
-        "sleep",
-        "14",
-    ];
-    let job = job_id(&world.good(&words));
+    let flags = ["-q", "--name", "longer", "--budget", "0.02", "--for", "8s"];
+    let job = world.hire(&flags, &["sleep", "14"]);
     until("running", PATIENCE, || world.runs(&job));
     let extended = json(&world.good(&["job", "extend", "longer", "--for", "1m", "-o", "json"]));
     assert_eq!(extended["duration_max_ms"], 68_000);

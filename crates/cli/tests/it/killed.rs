@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::world::{World, can_run_containers, job_id, until};
+use crate::world::{World, can_run_containers, until};
 
 /// How long the workload sleeps: longer than two providers need to come back, shorter than the silence that ends a lease.
 const SLEEP_S: u64 = 6;
@@ -19,22 +19,8 @@ fn providers_killed_in_mid_lease_take_their_containers_up_again() {
     }
     let world = World::new();
     world.good(&["up", "--demo", "--port", &world.port.to_string()]);
-    let (class, image) = (world.isolation(), world.demo_image());
     let sleep = SLEEP_S.to_string();
-    let words = [
-        "run",
-        "-d",
-        "-y",
-        "--budget",
-        "0.01",
-        "--isolation",
-        &class,
-        &image,
-        "--",
-        "sleep",
-        &sleep,
-    ];
-    let job = job_id(&world.good(&words));
+    let job = world.hire(&["--budget", "0.01"], &["sleep", &sleep]);
     until("running", PATIENCE, || world.runs(&job));
 
     for provider in ["provider-a", "provider-b"] {

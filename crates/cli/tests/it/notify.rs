@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::{World, can_run_containers, job_id, json, until};
+use crate::world::{World, can_run_containers, json, until};
 
 /// Longest wait for anything here.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -111,19 +111,7 @@ fn notices_reach_their_receiver_though_it_fails_and_the_node_is_killed() {
     let id = hook["id"].as_str().unwrap();
     assert!(hook["secret"].as_str().unwrap().starts_with("whsec_"));
 
-    let (class, image) = (world.isolation(), world.demo_image());
-    let run = [
-        "run",
-        "-d",
-        "-y",
-        "--budget",
-        "0.01",
-        "--isolation",
-        &class,
-        &image,
-        "--",
-    ];
-    let job = job_id(&world.good(&[&run[..], &["sleep", "1"]].concat()));
+    let job = world.hire(&["--budget", "0.01"], &["sleep", "1"]);
     until("an attempt that fails", PATIENCE, || {
         receiver.attempts() > 0
     });

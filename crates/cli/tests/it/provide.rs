@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::{World, can_run_containers, job_id, json, micros, until};
+use crate::world::{World, can_run_containers, json, micros, until};
 
 /// The agent looks at prices and windows every two seconds; blocks and two busy cores come on top.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -128,22 +128,7 @@ fn a_window_keeps_leases_away(world: &World) {
 
 fn earnings_are_what_was_paid(world: &World) {
     world.good(&["provider", "drain", "--as", "b"]);
-    let image = world.demo_image();
-    let isolation = world.isolation();
-    let words = [
-        "run",
-        "-d",
-        "-y",
-        "--budget",
-        "0.05",
-        "--isolation",
-        &isolation,
-        &image,
-        "--",
-        "sleep",
-        "2",
-    ];
-    let job = job_id(&world.good(&words));
+    let job = world.hire(&["--budget", "0.05"], &["sleep", "2"]);
     let ended = world.ended(&job, PATIENCE);
     world.good(&["provider", "resume", "--as", "b"]);
     let by_job = shown(world, &["provider", "earnings", "--by", "job"]);

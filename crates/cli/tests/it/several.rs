@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::world::{World, can_run_containers, http_get, job_id, json, until};
+use crate::world::{World, can_run_containers, http_get, json, until};
 
 /// What takes milliseconds on an idle machine is given this long on a busy one.
 const WAIT_MAX: Duration = Duration::from_mins(1);
@@ -26,27 +26,9 @@ fn four_validators_serve_one_ledger_and_one_may_die() {
     }
 
     world.good(&["up", "--demo"]);
-    let image = world.demo_image();
     world.kill("node-3");
-    let class = world.isolation();
-    let ran = world.good(&[
-        "run",
-        "-d",
-        "-y",
-        "--budget",
-        "0.05",
-        "--isolation",
-        &class,
-        "--cpu",
-        "0.1",
-        "--disk",
-        "100M",
-        &image,
-        "--",
-        "sleep",
-        "1",
-    ]);
-    let job = job_id(&ran);
+    let flags = ["--budget", "0.05", "--cpu", "0.1", "--disk", "100M"];
+    let job = world.hire(&flags, &["sleep", "1"]);
     assert_eq!(
         world.ended(&job, WAIT_MAX)["end"]["reason"]["code"],
         "completed"

@@ -73,6 +73,14 @@ impl World {
         ran.stdout
     }
 
+    /// Hires a machine for a command in the demo's image, with these flags; returns the job.
+    pub(crate) fn hire(&self, flags: &[&str], command: &[&str]) -> String {
+        let (class, image) = (self.isolation(), self.demo_image());
+        let run = ["run", "-d", "-y"];
+        let place = ["--isolation", &class, &image, "--"];
+        job_id(&self.good(&[&run, flags, &place, command].concat()))
+    }
+
     /// Returns a job as the API shows it.
     pub(crate) fn job(&self, job: &str) -> Value {
         json(&self.good(&["job", "show", job, "-o", "json"]))
