@@ -136,6 +136,13 @@ impl Policy {
         self.lines.iter().any(|line| line.bid().is_some())
     }
 
+    /// Tells whether a device has a price, in any tier.
+    pub fn prices(&self, class: DeviceClass, model: &str) -> bool {
+        self.lines
+            .iter()
+            .any(|line| line.device.speaks_of(class, model))
+    }
+
     /// Returns the line that counts for a device in a tier.
     pub fn line(&self, tier: Tier, class: DeviceClass, model: &str) -> Option<&Line> {
         let speak = self

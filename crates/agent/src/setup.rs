@@ -10,7 +10,7 @@ use market::{
 };
 
 use crate::{
-    inventory::{GpuSupport, HostError, Inventory, Listing, MachineFacts, Offered, machine_spec},
+    inventory::{HostError, Inventory, Listing, MachineFacts, Offered, machine_spec},
     journal::{Identity, Journal, JournalError},
     pricing::{Policy, offer_changes},
     submit::{SubmitError, Submitter, now},
@@ -30,8 +30,6 @@ pub struct Plan {
     pub listing: Listing,
     /// At what prices.
     pub policy: Policy,
-    /// Whether the runtime can hand out GPUs; no runtime of ours can yet.
-    pub gpus: GpuSupport,
 }
 
 /// What setup found or made.
@@ -164,7 +162,6 @@ impl Provider {
             network: &self.network,
             sign: &journal.keys().public().sign,
             runtime,
-            gpus: plan.gpus,
         };
         let offered = machine_spec(inventory, &plan.listing, facts);
         let machine = self.machine(journal, &offered.spec, &mut changed).await?;
@@ -206,7 +203,6 @@ impl Provider {
             network: &self.network,
             sign,
             runtime,
-            gpus: plan.gpus,
         };
         let mut spec = machine_spec(inventory, &plan.listing, facts).spec;
         spec.dial.clone_from(&view.dial);
@@ -449,8 +445,9 @@ fn offer_of(view: &OfferView) -> Offer {
 fn same_machine(view: &MachineView, spec: &MachineSpec) -> bool {
     let same_devices = view.devices.len() == spec.devices.len()
         && view.devices.iter().zip(&spec.devices).all(|(v, d)| {
-            (v.class, &v.model, v.vram_bytes, v.interface, v.fabric)
-                == (d.class, &d.model, d.vram.bytes(), d.interface, d.fabric)
+            let said = (v.class, &v.model, v.vram_bytes, v.interface, v.fabric);
+            let measured = (d.class, &d.model, d.vram.bytes(), d.interface, d.fabric);
+            said == measured && v.identity == d.identity
         });
     same_devices
         && view.cpu_milli == spec.cpu.milli()

@@ -13,6 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::capabilities::CgroupMode;
 use crate::status::Stats;
 
+/// What the groups of our runtimes begin with; each goes on with its own word.
+pub(crate) const PREFIX: &str = "/tradewind-";
 const MOUNT: &str = "/sys/fs/cgroup";
 /// A killed process is gone in milliseconds; one stuck in a driver never goes.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -30,6 +32,12 @@ pub(crate) fn mode() -> CgroupMode {
     } else {
         CgroupMode::None
     }
+}
+
+/// Tells whether a control group, by its path from the root of the hierarchy, is of a container of a runtime of ours. An
+/// engine's containers are not told apart from others of that engine.
+pub fn is_container_cgroup(path: &str) -> bool {
+    path.starts_with(PREFIX)
 }
 
 /// One control group, in every hierarchy that has it.

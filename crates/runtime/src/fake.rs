@@ -30,6 +30,7 @@ struct World {
     containers: BTreeMap<ContainerId, FakeContainer>,
     faults: BTreeMap<Operation, VecDeque<Fault>>,
     starts: BTreeMap<ContainerId, u32>,
+    devices: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -135,6 +136,18 @@ impl Fake {
         }
     }
 
+    /// Sets which devices are described, by name.
+    pub fn set_devices(&self, names: &[&str]) {
+        self.world().devices = names.iter().map(|&name| name.to_owned()).collect();
+    }
+
+    /// Returns the devices that a container was laid out with; none where there is no such container.
+    pub fn devices(&self, id: &ContainerId) -> Vec<String> {
+        let world = self.world();
+        let container = world.containers.get(id);
+        container.map_or_else(Vec::new, |container| container.spec.devices.clone())
+    }
+
     /// Returns how often a container's command really began: more than once is a bug in its driver or here.
     pub fn starts(&self, id: &ContainerId) -> u32 {
         self.world().starts.get(id).copied().unwrap_or(0)
@@ -228,7 +241,7 @@ impl Runtime for Fake {
             device_rules: false,
             user_namespaces: false,
             self_test: Vec::new(),
-            devices: Vec::new(),
+            devices: self.world().devices.clone(),
             differences: Vec::new(),
         })
     }
@@ -261,6 +274,16 @@ impl Runtime for Fake {
                     return Ok(());
                 }
                 return Err(Error::SpecDiffers { id: id.clone() });
+            }
+            if let Some(name) = spec.devices.iter().find(|&d| !world.devices.contains(d)) {
+                let source = crate::cdi::CdiError::Unknown {
+                    name: name.clone(),
+                    dirs: Vec::new(),
+                };
+                return Err(Error::Devices {
+                    id: id.clone(),
+                    source,
+                });
             }
             let container = FakeContainer {
                 spec: spec.clone(),

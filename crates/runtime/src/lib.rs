@@ -37,6 +37,7 @@ mod turns;
 use std::time::Duration;
 
 pub use capabilities::{Capabilities, CgroupMode, Check, Difference, Isolation, LimitsEnforced};
+pub use cgroup::is_container_cgroup;
 pub use engine::{EngineConfig, EngineRuntime, USUAL_SOCKETS};
 pub use error::{Blame, Error, Result};
 pub use fake::{Fake, Fault, Operation};
@@ -58,7 +59,7 @@ pub use status::{Exit, Stats, Status};
 #[async_trait::async_trait]
 pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Returns what this runtime can do here, measured, not configured. The first call runs the self-test;
-    /// later ones return the same answer.
+    /// later ones return the same answer, but for the devices, which are looked for anew.
     ///
     /// # Errors
     /// Only where the runtime's own folder cannot be used; a machine that lacks something says so in

@@ -32,6 +32,7 @@ use tokio::{
 use crate::{
     bidder::{Bidder, run_bidder},
     images::ImagePolicy,
+    inventory::GpuProbe,
     journal::{Journal, JournalError},
     logs::MachineLogs,
     metrics::{Metrics, ServeError, serve},
@@ -60,6 +61,8 @@ pub struct Config {
     pub bind: BindOptions,
     /// Which images tenants may name.
     pub images: ImagePolicy,
+    /// Tells which GPUs are there when a lease wants its own.
+    pub gpus: Arc<dyn GpuProbe>,
     /// How it bids on orders that collect bids; `None` leaves it at the standing offers.
     pub bidding: Option<Bidding>,
     /// How it keeps its listing true; `None` leaves it as setup made it.
@@ -177,6 +180,7 @@ pub async fn run(
         seal: Arc::new(journal.keys().seal.clone()),
         logs: journal.logs(),
         images: Arc::new(config.images.clone()),
+        gpus: Arc::clone(&config.gpus),
         inputs: inputs.clone(),
     };
     let mut agent = Agent::new(journal, machine, doer, outbox, interest, metrics);

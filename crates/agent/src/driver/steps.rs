@@ -7,7 +7,7 @@ use api::{
     envelope::{EnvelopeError, SealContext, SealSecret},
     manifest::Manifest,
 };
-use market::{LeaseId, Name, NetworkName};
+use market::{DeviceClass, LeaseId, Name, NetworkName};
 use net::{
     Endpoint, Peer,
     manifest::{FetchError, fetch_manifest},
@@ -19,6 +19,7 @@ use super::{state::Input, tell};
 use crate::{
     core::Step,
     images::{ImagePolicy, ImageRefusal},
+    inventory::{GpuProbe, names_of_lease},
     logs,
 };
 
@@ -47,6 +48,7 @@ pub(super) struct Doer {
     pub(super) seal: Arc<SealSecret>,
     pub(super) logs: PathBuf,
     pub(super) images: Arc<ImagePolicy>,
+    pub(super) gpus: Arc<dyn GpuProbe>,
     pub(super) inputs: mpsc::Sender<Input>,
 }
 
@@ -277,7 +279,8 @@ impl Doer {
     ) -> Result<(), StepError> {
         let id = container(lease);
         if let Some(launch) = launch {
-            let spec = spec(&launch, &self.network);
+            let mut spec = spec(&launch, &self.network);
+            spec.devices = self.devices(&launch.lease).await?;
             within(START_DEADLINE, self.runtime.create(&id, &spec)).await?;
         }
         let (done, marked) = oneshot::channel();
@@ -286,6 +289,29 @@ impl Doer {
             |_| StepError::new(Blame::Transient, "the start could not be marked on disk");
         marked.await.map_err(unmarked)?;
         within(START_DEADLINE, self.runtime.start(&id)).await
+    }
+
+    /// Returns the devices of a lease, as the runtime calls them.
+    async fn devices(&self, lease: &LeaseView) -> Result<Vec<String>, StepError> {
+        let passing = |error: &dyn std::error::Error| {
+            let why = format!(
+                "the lease's devices cannot be looked up: {}",
+                with_causes(error)
+            );
+            StepError::new(Blame::Transient, why)
+        };
+        let machine = self.client.machine(&lease.machine).await;
+        let listed = machine.map_err(|e| passing(&e))?.devices;
+        if listed.iter().all(|device| device.class == DeviceClass::Cpu) {
+            return Ok(Vec::new());
+        }
+        // Measured anew: a card may have failed since it was listed.
+        let probe = Arc::clone(&self.gpus);
+        let gpus = tokio::task::spawn_blocking(move || probe.gpus()).await;
+        let gpus = gpus.map_err(|e| passing(&e))?.map_err(|e| passing(&e))?;
+        let described = within(LOOK_DEADLINE, self.runtime.probe()).await?.devices;
+        names_of_lease(&lease.devices, &listed, &self.network, &gpus, &described)
+            .map_err(|error| StepError::new(error.blame(), error.to_string()))
     }
 
     /// Starts a workload anew on the disk that it left.

@@ -1,6 +1,7 @@
 //! GPUs, asked for in a child process: a fault in the driver takes the child down, not the agent.
 
 use std::{
+    fs,
     io::Read as _,
     path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
@@ -35,8 +36,11 @@ pub struct Gpu {
     pub linked: bool,
     /// Whether it is cut into instances.
     pub mig: bool,
-    /// Programs that compute on it now.
+    /// Programs that compute on it now, and are in no container of ours.
     pub programs: u32,
+    /// The driver's number for it, which changes with the others that are there.
+    #[serde(default)]
+    pub index: Option<u32>,
 }
 
 /// Why GPUs could not be told of.
@@ -115,17 +119,18 @@ fn ask_driver() -> Result<Vec<Gpu>, NvmlError> {
     let most = u32::try_from(DEVICES_MAX).unwrap_or(u32::MAX);
     let count = nvml.device_count()?.min(most);
     let mut gpus = (0..count)
-        .map(|index| describe(&nvml.device_by_index(index)?))
+        .map(|index| describe(&nvml.device_by_index(index)?, index))
         .collect::<Result<Vec<Gpu>, NvmlError>>()?;
     gpus.sort_by(|a, b| a.pci_bus_id.cmp(&b.pci_bus_id));
     Ok(gpus)
 }
 
-fn describe(device: &Device<'_>) -> Result<Gpu, NvmlError> {
+fn describe(device: &Device<'_>, index: u32) -> Result<Gpu, NvmlError> {
     // What a model does not support is an error of the call; its absence is then the answer.
     let linked = device.link_wrapper_for(0).is_active().unwrap_or(false);
     let mig = device.mig_mode().is_ok_and(|mode| mode.current != 0);
-    let programs = device.running_compute_processes_count().unwrap_or(0);
+    let programs = device.running_compute_processes().unwrap_or_default();
+    let outside = programs.iter().filter(|p| !is_ours(p.pid)).count();
     Ok(Gpu {
         name: device.name()?,
         uuid: device.uuid()?,
@@ -133,8 +138,22 @@ fn describe(device: &Device<'_>) -> Result<Gpu, NvmlError> {
         pci_bus_id: device.pci_info()?.bus_id,
         linked,
         mig,
-        programs,
+        programs: u32::try_from(outside).unwrap_or(u32::MAX),
+        index: Some(index),
     })
+}
+
+/// Tells whether a program runs in a container of this machine's agents.
+fn is_ours(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| in_container(&text))
+}
+
+/// Reads `/proc/PID/cgroup`: lines of hierarchy, controllers and path.
+fn in_container(cgroups: &str) -> bool {
+    let mut paths = cgroups
+        .lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2));
+    paths.any(runtime::is_container_cgroup)
 }
 
 impl GpuProbe for ChildProbe {
@@ -266,6 +285,22 @@ mod tests {
             program: dir.path().join("none"),
         };
         assert!(matches!(missing.gpus(), Err(GpuProbeError::Child(_))));
+    }
+
+    #[test]
+    fn a_program_in_a_container_of_ours_is_told_from_others() {
+        let ours = "12:devices:/tradewind-1f2e3d4c/lease_1\n0::/\n";
+        assert!(in_container(ours));
+        assert!(in_container("0::/tradewind-1f2e3d4c/lease_1/below\n"));
+        for other in [
+            "0::/user.slice/session-1.scope\n",
+            "0::/x/tradewind-1/y\n",
+            "0::/tradewind\n",
+            "",
+        ] {
+            assert!(!in_container(other), "{other}");
+        }
+        assert!(!is_ours(std::process::id()));
     }
 
     #[test]

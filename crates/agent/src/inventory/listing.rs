@@ -5,13 +5,15 @@ use market::{
     MachineSpec, MilliCpu, Name, NetworkName, PublicKey,
 };
 
-use super::{Gpu, Inventory, canonical_model, interface_of};
+use super::{Gpu, Inventory, canonical_model, devices::cdi_name, interface_of};
 
 /// How a provider wants its machine listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// How many leases a machine without GPUs takes side by side; 1 to [`DEVICES_MAX`].
     pub slots: u8,
+    /// Whether its GPUs are offered; without them it is a machine of CPU slots.
+    pub gpus: bool,
     /// Share of processor, memory and disk that is for leases; the rest is the host's own, or another agent's.
     pub share: BasisPoints,
     /// Region, if the provider says.
@@ -25,10 +27,11 @@ pub struct Listing {
 }
 
 impl Default for Listing {
-    /// Two slots on nine tenths of the machine.
+    /// Its GPUs, else two slots, on nine tenths of the machine.
     fn default() -> Self {
         Self {
             slots: 2,
+            gpus: true,
             share: BasisPoints::from_bps(9_000),
             region: None,
             facility: None,
@@ -36,15 +39,6 @@ impl Default for Listing {
             dial: Vec::new(),
         }
     }
-}
-
-/// Whether the runtime can hand a GPU to a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GpuSupport {
-    /// It cannot: GPUs are seen, and not offered.
-    None,
-    /// It can.
-    Devices,
 }
 
 /// What is offered, and what is not.
@@ -59,9 +53,18 @@ pub struct Offered {
 /// Why a GPU is not offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotOffered {
-    /// The runtime cannot hand it to a container.
-    #[error("the runtime cannot hand GPUs to containers yet")]
+    /// The provider does not want to.
+    #[error("this provider lists no GPUs (--no-gpus)")]
+    Unwanted,
+    /// The runtime hands no device to any container.
+    #[error("the runtime hands no GPUs to containers; the embedded one does, as root")]
     Runtime,
+    /// No description tells what a container needs for it.
+    #[error(
+        "no CDI file describes it; install nvidia-container-toolkit, then: \
+         nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+    )]
+    Undescribed,
     /// It is cut into instances.
     #[error("it is cut into instances (MIG)")]
     Mig,
@@ -82,15 +85,18 @@ pub struct MachineFacts<'a> {
     pub sign: &'a PublicKey,
     /// What the runtime can do.
     pub runtime: &'a runtime::Capabilities,
-    /// Whether the runtime can hand out GPUs.
-    pub gpus: GpuSupport,
 }
 
 /// Returns what of `inventory` is offered: its GPUs, or CPU slots where no GPU can be.
 pub fn machine_spec(inventory: &Inventory, listing: &Listing, facts: MachineFacts<'_>) -> Offered {
     let (mut devices, mut left_out) = (Vec::new(), Vec::new());
     for gpu in inventory.gpus.iter().flatten() {
-        match gpu_device(gpu, devices.len(), facts) {
+        let device = if listing.gpus {
+            gpu_device(gpu, devices.len(), facts)
+        } else {
+            Err(NotOffered::Unwanted)
+        };
+        match device {
             Ok(device) => devices.push(device),
             Err(why) => left_out.push((gpu.clone(), why)),
         }
@@ -138,15 +144,26 @@ fn share(of: u64, bps: BasisPoints) -> u64 {
     u64::try_from(part).unwrap_or(u64::MAX)
 }
 
+/// Returns why a GPU cannot be offered by a runtime; `None` where it can.
+pub fn why_not(gpu: &Gpu, runtime: &runtime::Capabilities) -> Option<NotOffered> {
+    if runtime.differs(runtime::Difference::NoDevices) {
+        Some(NotOffered::Runtime)
+    } else if gpu.mig {
+        Some(NotOffered::Mig)
+    } else if gpu.programs > 0 {
+        Some(NotOffered::Busy(gpu.programs))
+    } else if canonical_model(&gpu.name).is_none() {
+        Some(NotOffered::Model)
+    } else if cdi_name(gpu, &runtime.devices).is_none() {
+        Some(NotOffered::Undescribed)
+    } else {
+        None
+    }
+}
+
 fn gpu_device(gpu: &Gpu, index: usize, facts: MachineFacts<'_>) -> Result<Device, NotOffered> {
-    if facts.gpus == GpuSupport::None {
-        return Err(NotOffered::Runtime);
-    }
-    if gpu.mig {
-        return Err(NotOffered::Mig);
-    }
-    if gpu.programs > 0 {
-        return Err(NotOffered::Busy(gpu.programs));
+    if let Some(why) = why_not(gpu, facts.runtime) {
+        return Err(why);
     }
     let interface = interface_of(&gpu.name);
     let on_switch = interface == Interface::Module && gpu.linked;
@@ -161,7 +178,7 @@ fn gpu_device(gpu: &Gpu, index: usize, facts: MachineFacts<'_>) -> Result<Device
         } else {
             u8::try_from(index + 1).unwrap_or(u8::MAX)
         },
-        identity: identity(facts.network, &[b"gpu", gpu.uuid.as_bytes()]),
+        identity: gpu_identity(facts.network, gpu),
     })
 }
 
@@ -180,6 +197,11 @@ fn cpu_slot(inventory: &Inventory, slot: u8, facts: MachineFacts<'_>) -> Device 
         fabric: 0,
         identity: identity(facts.network, &parts),
     }
+}
+
+/// Returns how the ledger knows a GPU.
+pub(super) fn gpu_identity(network: &NetworkName, gpu: &Gpu) -> Digest {
+    identity(network, &[b"gpu", gpu.uuid.as_bytes()])
 }
 
 /// Salted with the network only, so that the same GPU listed twice in it is seen; a UUID is too long to be guessed.
@@ -216,17 +238,34 @@ mod tests {
         RecordedProbe { answer }.gpus().unwrap()
     }
 
-    fn spec_of(inventory: &Inventory, listing: &Listing, sign: u8, gpus: GpuSupport) -> Offered {
-        let network = NetworkName::parse("test").unwrap();
+    /// What a runtime says that can hand out devices, and has these by name.
+    fn capabilities(devices: &[&str]) -> runtime::Capabilities {
         let executor = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        let capabilities = executor.block_on(runtime::Fake::new().probe()).unwrap();
+        let fake = runtime::Fake::new();
+        fake.set_devices(devices);
+        executor.block_on(fake.probe()).unwrap()
+    }
+
+    fn both_described() -> runtime::Capabilities {
+        let uuids = two_h100()
+            .into_iter()
+            .map(|gpu| format!("nvidia.com/gpu={}", gpu.uuid));
+        let uuids: Vec<String> = uuids.collect();
+        capabilities(&uuids.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn spec_of(
+        inventory: &Inventory,
+        listing: &Listing,
+        sign: u8,
+        runtime: &runtime::Capabilities,
+    ) -> Offered {
         let facts = MachineFacts {
-            network: &network,
+            network: &NetworkName::parse("test").unwrap(),
             sign: &PublicKey::from_bytes([sign; 32]),
-            runtime: &capabilities,
-            gpus,
+            runtime,
         };
         machine_spec(inventory, listing, facts)
     }
@@ -238,8 +277,9 @@ mod tests {
             share: BasisPoints::from_bps(4_500),
             ..Listing::default()
         };
-        let a = spec_of(&inventory(vec![]), &half, 1, GpuSupport::None).spec;
-        let b = spec_of(&inventory(vec![]), &half, 2, GpuSupport::None).spec;
+        let runtime = capabilities(&[]);
+        let a = spec_of(&inventory(vec![]), &half, 1, &runtime).spec;
+        let b = spec_of(&inventory(vec![]), &half, 2, &runtime).spec;
         assert_eq!(
             (a.devices.len(), a.cpu.milli(), a.memory.bytes()),
             (2, 900, ByteSize::from_gib(8).bytes() * 45 / 100)
@@ -257,33 +297,38 @@ mod tests {
 
     #[test]
     fn gpus_are_offered_only_where_the_runtime_can_hand_them_out() {
-        let none = spec_of(
-            &inventory(two_h100()),
-            &Listing::default(),
-            1,
-            GpuSupport::None,
-        );
-        assert!(
-            none.spec
+        let seen = inventory(two_h100());
+        let left_out = |runtime: &runtime::Capabilities| {
+            let offered = spec_of(&seen, &Listing::default(), 1, runtime);
+            let gpus = offered
+                .spec
                 .devices
                 .iter()
-                .all(|d| d.class == DeviceClass::Cpu)
-        );
-        assert_eq!(
-            none.left_out.iter().map(|l| l.1).collect::<Vec<_>>(),
-            [NotOffered::Runtime; 2]
-        );
+                .filter(|d| d.class != DeviceClass::Cpu);
+            let why: Vec<NotOffered> = offered.left_out.iter().map(|l| l.1).collect();
+            (gpus.count(), why)
+        };
+        let mut none = capabilities(&["nvidia.com/gpu=0"]);
+        none.differences = vec![runtime::Difference::NoDevices];
+        assert_eq!(left_out(&none), (0, vec![NotOffered::Runtime; 2]));
+        let other = capabilities(&["tradewind.example/test=zero"]);
+        let why = vec![NotOffered::Undescribed, NotOffered::Busy(1)];
+        assert_eq!(left_out(&other), (0, why));
+        assert_eq!(left_out(&both_described()), (1, vec![NotOffered::Busy(1)]));
+        let slots = Listing {
+            gpus: false,
+            ..Listing::default()
+        };
+        let unwanted = spec_of(&seen, &slots, 1, &both_described());
+        assert_eq!(unwanted.spec.devices.len(), 2);
+        assert_eq!(unwanted.left_out[0].1, NotOffered::Unwanted);
     }
 
     #[test]
     fn a_gpu_in_use_or_in_pieces_is_left_out_and_the_identity_is_hashed() {
         let mut gpus = two_h100();
-        let all = spec_of(
-            &inventory(gpus.clone()),
-            &Listing::default(),
-            1,
-            GpuSupport::Devices,
-        );
+        let runtime = both_described();
+        let all = spec_of(&inventory(gpus.clone()), &Listing::default(), 1, &runtime);
         assert_eq!(
             all.left_out.iter().map(|l| l.1).collect::<Vec<_>>(),
             [NotOffered::Busy(1)]
@@ -296,12 +341,7 @@ mod tests {
         assert_eq!(h100.vram.bytes(), 85_520_809_984);
         assert!(!format!("{:?}", all.spec).contains(&gpus[0].uuid));
         gpus[0].mig = true;
-        let rest = spec_of(
-            &inventory(gpus),
-            &Listing::default(),
-            1,
-            GpuSupport::Devices,
-        );
+        let rest = spec_of(&inventory(gpus), &Listing::default(), 1, &runtime);
         assert_eq!(rest.left_out[0].1, NotOffered::Mig);
         assert_eq!(rest.spec.devices[0].class, DeviceClass::Cpu);
     }

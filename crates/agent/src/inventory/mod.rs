@@ -2,8 +2,9 @@
 //!
 //! [`measure`] reads the kernel and asks a [`GpuProbe`]; [`machine_spec`] turns that and the provider's [`Listing`] into
 //! what goes on the ledger. Map: `host` reads the kernel, `gpu` asks for GPUs in a child process, `model` names them,
-//! `listing` decides what is offered.
+//! `listing` decides what is offered, `devices` finds a lease's devices again.
 
+mod devices;
 mod gpu;
 mod host;
 mod listing;
@@ -11,9 +12,10 @@ mod model;
 
 use std::path::Path;
 
+pub use devices::{DeviceError, names_of_lease};
 pub use gpu::{ChildProbe, Gpu, GpuProbe, GpuProbeError, RecordedProbe, probe_gpus_main};
 pub use host::{Host, HostError};
-pub use listing::{GpuSupport, Listing, MachineFacts, NotOffered, Offered, machine_spec};
+pub use listing::{Listing, MachineFacts, NotOffered, Offered, machine_spec, why_not};
 pub use model::{canonical_model, interface_of};
 
 /// What the machine has.

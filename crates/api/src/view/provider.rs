@@ -66,6 +66,10 @@ pub struct DeviceView {
     pub interface: Interface,
     /// Devices with the same number share a fast interconnect.
     pub fabric: u8,
+    /// Its hardware's identity, hashed with the network's name, in hexadecimal.
+    #[serde(with = "text")]
+    #[schemars(with = "text::Written<market::Digest>")]
+    pub identity: market::Digest,
 }
 
 impl DeviceView {
@@ -77,6 +81,7 @@ impl DeviceView {
             vram_bytes: device.vram.bytes(),
             interface: device.interface,
             fabric: device.fabric,
+            identity: device.identity,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use runtime::Capabilities;
+
 use crate::commands::checks::{CLOCK_APART_MS, Check, report};
 use crate::commands::node;
-use crate::commands::provider::{Lender, RuntimeKind, open_runtime};
+use crate::commands::provider::{Lender, RuntimeKind, gpus, open_runtime};
 use crate::context::Context;
 use crate::error::Result;
 use crate::session::{Session, block_on};
@@ -171,6 +173,7 @@ async fn runtimes() -> Vec<Check> {
     let folder = std::env::temp_dir().join(format!("tradewind-doctor-{}", std::process::id()));
     let mut checks = Vec::new();
     let mut works = false;
+    let mut first = None;
     for kind in [
         RuntimeKind::Embedded,
         RuntimeKind::Runc,
@@ -180,8 +183,10 @@ async fn runtimes() -> Vec<Check> {
         let name = format!("{} runtime", kind.word());
         let seen = try_runtime(kind, &folder.join(kind.word())).await;
         checks.push(match seen {
-            Ok(seen) => {
+            Ok((seen, can)) => {
                 works = true;
+                // The strongest comes first, and is what a provider gets.
+                first = first.or(Some(can));
                 passed(name, seen)
             }
             Err(why) if works => passed(name, format!("not needed: {why}")),
@@ -196,10 +201,18 @@ async fn runtimes() -> Vec<Check> {
         }
     }
     let _removed = fs::remove_dir_all(&folder);
+    // Whoever only hires needs none to be leasable.
+    checks.push(Check {
+        passed: true,
+        ..gpus(first.as_ref()).await
+    });
     checks
 }
 
-async fn try_runtime(kind: RuntimeKind, folder: &std::path::Path) -> Result<String, String> {
+async fn try_runtime(
+    kind: RuntimeKind,
+    folder: &std::path::Path,
+) -> Result<(String, Capabilities), String> {
     let runtime = open_runtime(kind, folder, &agent::images::ImagePolicy::default())
         .await
         .map_err(|failure| failure.what().to_owned())?;
@@ -242,5 +255,6 @@ async fn try_runtime(kind: RuntimeKind, folder: &std::path::Path) -> Result<Stri
     } else {
         format!("; unlike embedded: {}", differences.join(", "))
     };
-    Ok(format!("{isolation}, {limits}{lacks}{differences}"))
+    let seen = format!("{isolation}, {limits}{lacks}{differences}");
+    Ok((seen, can))
 }

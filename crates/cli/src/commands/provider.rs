@@ -9,6 +9,9 @@ mod setup;
 mod trial;
 mod unit;
 
+use std::sync::Arc;
+
+use agent::inventory::ChildProbe;
 use agent::setup::standing;
 use agent::steward::read_closed;
 use market::{Millis, Timestamp};
@@ -22,6 +25,7 @@ use crate::session::{Session, block_on};
 use crate::table::pairs;
 use crate::words;
 
+pub(crate) use check::gpus;
 pub(crate) use setup::{
     ImageArgs, ImageFolder, Init, Lender, PROCESS_LOSS, RuntimeKind, choose_runtime, image_folder,
     open_runtime,
@@ -142,6 +146,9 @@ fn start(context: &Context, args: &Start) -> Result<u8> {
             runtime,
             bind: lender.stored.bind(),
             images: lender.stored.images.clone(),
+            gpus: Arc::new(ChildProbe {
+                program: setup::own_program()?,
+            }),
             bidding: Some(bidding),
             steward: Some(steward),
             metrics: args.metrics,

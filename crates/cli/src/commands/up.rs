@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// What runs containers; by default embedded as root, else process
     #[arg(long, value_name = "RUNTIME", value_enum)]
     runtime: Option<super::provider::RuntimeKind>,
+    /// The first provider lends this machine's GPUs, in place of a CPU slot; each start of it wants the word again
+    #[arg(long)]
+    gpus: bool,
     /// Folder whose images jobs may name as oci:DIR, repeatable; by default any that you can read
     ///
     /// Jobs on this network are those of accounts that you fund, from this machine only: so all folders are open to
@@ -56,6 +59,7 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<u8> {
             port: args.port,
             validators: args.validators,
             runtime: args.runtime,
+            gpus: args.gpus,
             image_folders: &args.image_folder,
             progress: &progress,
         }

@@ -125,7 +125,9 @@ impl Shell {
             return kept(said);
         }
         wrong(format!("$ {command}\nnow prints:\n{}", kept(&printed)));
-        kept(&printed)
+        // A command that is only shown must not be taken for the page's own when it is read again.
+        let shown = printed.iter().position(|line| line.starts_with("$ "));
+        shown.map_or_else(|| kept(&printed), |at| kept(&printed[..at]) + GAP + "\n")
     }
 
     fn run(&self, words: &str) -> (i32, String) {

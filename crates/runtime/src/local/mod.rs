@@ -36,7 +36,7 @@ use self::ids::IdRanges;
 use crate::Runtime;
 use crate::capabilities::Capabilities;
 use crate::cdi::USUAL_DIRS;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, PREFIX as CGROUP_PREFIX};
 use crate::error::{Blame, Error, Result, io as io_error};
 use crate::id::ContainerId;
 use crate::image::{
@@ -223,7 +223,7 @@ impl LocalRuntime {
             cdi_dirs,
             ids,
             // One for each runtime on the machine, named for its folder.
-            cgroup_parent: format!("/tradewind-{}", root.short_name()),
+            cgroup_parent: format!("{CGROUP_PREFIX}{}", root.short_name()),
             changing: Turns::default(),
             starting: RwLock::default(),
             capabilities: OnceCell::new(),
@@ -426,10 +426,10 @@ async fn kill_lost(container: Container) -> Result<()> {
 #[async_trait]
 impl Runtime for LocalRuntime {
     async fn probe(&self) -> Result<Capabilities> {
-        self.capabilities
-            .get_or_try_init(|| self.measure())
-            .await
-            .cloned()
+        let found = self.capabilities.get_or_try_init(|| self.measure()).await;
+        let mut found = found.cloned()?;
+        self.find_devices(&mut found);
+        Ok(found)
     }
 
     async fn prepare_as(

@@ -140,15 +140,15 @@ impl LocalRuntime {
         }
         if found.usable.is_ok() {
             self.self_test(&mut found).await?;
-            if isolates {
-                self.find_devices(&mut found);
-            }
         }
         Ok(found)
     }
 
     /// Looks which devices are described here. A description that cannot be used is said, and then there are none.
-    fn find_devices(&self, found: &mut Capabilities) {
+    pub(super) fn find_devices(&self, found: &mut Capabilities) {
+        if found.usable.is_err() || !self.kind.isolates() {
+            return;
+        }
         match Devices::load(&self.cdi_dirs) {
             Ok(devices) => found.devices = devices.names().map(str::to_owned).collect(),
             Err(error) => found.self_test.push(Check {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use agent::inventory::{ChildProbe, GpuProbe as _};
+use agent::inventory::{ChildProbe, GpuProbe as _, NotOffered, why_not};
 use agent::setup::standing;
 use agent::steward::{DISK_ENOUGH, read_closed};
 use ed25519_dalek::SigningKey;
@@ -46,8 +46,8 @@ pub(super) struct Test {
 pub(super) fn run(context: &Context, args: &Test) -> Result<u8> {
     let lender = Lender::find(context, &args.which.label)?;
     let items = block_on(async {
-        let mut checks = containers(&lender, trial(context, args)).await;
-        checks.push(gpus().await);
+        let (mut checks, capabilities) = containers(&lender, trial(context, args)).await;
+        checks.push(gpus(capabilities.as_ref()).await);
         checks.push(disk(&lender));
         checks.push(prices(&lender));
         checks.extend(ledger(context, &lender).await);
@@ -75,7 +75,7 @@ pub(super) fn check(
 }
 
 /// Starts a container in a folder of its own, beside the agent's: its self-test is what a tenant's code could try.
-async fn containers(lender: &Lender, trial: Result<Trial>) -> Vec<Check> {
+async fn containers(lender: &Lender, trial: Result<Trial>) -> (Vec<Check>, Option<Capabilities>) {
     const HINT: &str = "see what this machine lacks: tradewind doctor";
     let folder = lender.folder.join("test");
     let tried = async {
@@ -95,7 +95,10 @@ async fn containers(lender: &Lender, trial: Result<Trial>) -> Vec<Check> {
     let _removed = fs::remove_dir_all(&folder);
     let (capabilities, images) = match tried {
         Ok(tried) => tried,
-        Err(failure) => return vec![check("runtime", Err(failure.what().to_owned()), HINT)],
+        Err(failure) => {
+            let failed = check("runtime", Err(failure.what().to_owned()), HINT);
+            return (vec![failed], None);
+        }
     };
     let name = &capabilities.name;
     let usable = capabilities.usable.as_ref();
@@ -113,7 +116,7 @@ async fn containers(lender: &Lender, trial: Result<Trial>) -> Vec<Check> {
     }
     checks.push(limits(&capabilities));
     checks.extend(images);
-    checks
+    (checks, Some(capabilities))
 }
 
 /// Tells which limits of a lease the runtime enforces here. One that isolates nothing promises none, and the ledger says so.
@@ -146,20 +149,42 @@ fn trial(context: &Context, args: &Test) -> Result<Trial> {
     }
 }
 
-async fn gpus() -> Check {
-    const HINT: &str =
+/// Asks the driver for GPUs, and says of each whether a runtime that can do this could hand it to a container.
+pub(crate) async fn gpus(runtime: Option<&Capabilities>) -> Check {
+    const DRIVER: &str =
         "see what the driver says: nvidia-smi; a driver that hangs wants a restart of the machine";
+    const CDI: &str = "describe them: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml \
+         (from the package nvidia-container-toolkit)";
     let asked = match setup::own_program() {
         Ok(program) => tokio::task::spawn_blocking(move || ChildProbe { program }.gpus()).await,
-        Err(failure) => return check("GPUs", Err(failure.what().to_owned()), HINT),
+        Err(failure) => return check("GPUs", Err(failure.what().to_owned()), DRIVER),
     };
-    let seen = match asked {
-        Ok(Ok(gpus)) if gpus.is_empty() => Ok("none, and no driver".to_owned()),
-        Ok(Ok(gpus)) => Ok(format!("{}; no runtime hands them out yet", gpus.len())),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
+    let gpus = match asked {
+        Ok(Ok(gpus)) => gpus,
+        Ok(Err(error)) => return check("GPUs", Err(error.to_string()), DRIVER),
+        Err(error) => return check("GPUs", Err(error.to_string()), DRIVER),
     };
-    check("GPUs", seen, HINT)
+    let Some(runtime) = runtime.filter(|_| !gpus.is_empty()) else {
+        let seen = match gpus.len() {
+            0 => "none, or no driver".to_owned(),
+            n => format!("{n}; no runtime works that could hand them out"),
+        };
+        return check("GPUs", Ok(seen), DRIVER);
+    };
+    let why: Vec<_> = gpus.iter().map(|gpu| why_not(gpu, runtime)).collect();
+    let words: Vec<String> = gpus
+        .iter()
+        .zip(&why)
+        .map(|(gpu, why)| match why {
+            None => format!("{}: can be leased", gpu.name),
+            Some(why) => format!("{}: {why}", gpu.name),
+        })
+        .collect();
+    let seen = words.join("; ");
+    if why.contains(&Some(NotOffered::Undescribed)) {
+        return check("GPUs", Err(seen), CDI);
+    }
+    check("GPUs", Ok(seen), DRIVER)
 }
 
 /// Writes, and waits until it is on the disk.

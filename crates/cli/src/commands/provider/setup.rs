@@ -1,11 +1,12 @@
 //! Making this machine a provider's: what is stored of it, its runtime, and what the ledger shall say.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent::images::{Allowed, ImagePolicy};
-use agent::inventory::{ChildProbe, GpuSupport, Listing, measure};
+use agent::inventory::{ChildProbe, Listing, Offered, measure};
 use agent::journal::Journal;
 use agent::pricing::{DeviceKind, Line, Policy, file};
 use agent::setup::{Plan, Provider, Ready, SetupError};
@@ -73,6 +74,9 @@ pub(crate) struct Init {
     /// How many leases a machine without GPUs takes side by side
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) slots: u8,
+    /// Lend CPU slots only, for example where another agent of this machine lends the GPUs
+    #[arg(long)]
+    pub(crate) no_gpus: bool,
     /// Percent of processor, memory and disk that is for leases
     #[arg(long, value_name = "PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) share: u16,
@@ -210,6 +214,8 @@ pub(crate) struct Stored {
     /// What runs containers.
     pub(crate) runtime: RuntimeKind,
     slots: u8,
+    #[serde(default)]
+    no_gpus: bool,
     share_percent: u16,
     /// Prices of a time before the pricing file; read only where there is none.
     #[serde(default, skip_serializing)]
@@ -252,6 +258,12 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<u8> {
         }
         for (gpu, why) in &ready.offered.left_out {
             output.warn(&format!("{} is not offered: {why}", gpu.name));
+        }
+        for model in lender.unpriced(&ready.offered)? {
+            output.warn(&format!(
+                "{model} has no price and is not offered; name one: \
+                 tradewind provider price set 1.80 --device {model}"
+            ));
         }
         if lender.stored.runtime == RuntimeKind::Process {
             output.warn(PROCESS_LOSS);
@@ -307,14 +319,13 @@ impl Stored {
             bond: Money::from_micros(self.bond_micros),
             listing: Listing {
                 slots: self.slots,
+                gpus: !self.no_gpus,
                 share: BasisPoints::from_bps(self.share_percent.saturating_mul(100)),
                 region: self.region.as_ref().map(parse).transpose()?,
                 dial,
                 ..Listing::default()
             },
             policy,
-            // No runtime of ours hands GPUs to containers yet.
-            gpus: GpuSupport::None,
         })
     }
 }
@@ -395,6 +406,7 @@ impl Lender {
                 None => choose_runtime(&folder).await?.0,
             },
             slots: args.slots,
+            no_gpus: args.no_gpus,
             share_percent: args.share,
             price_micros_per_device_hour: old.and_then(|old| old.price_micros_per_device_hour),
             floor_micros_per_device_hour: old.and_then(|old| old.floor_micros_per_device_hour),
@@ -470,13 +482,30 @@ impl Lender {
             tiers,
             ..
         } = &self.stored;
-        let target = target.map_or(PRICE_DEFAULT, Rate::from_micros_per_hour);
+        let Some(target) = target.map(Rate::from_micros_per_hour) else {
+            // Nobody's GPU goes for the price of a CPU slot because its owner said nothing.
+            let line = Line::new(
+                DeviceKind::Cpu,
+                Tier::OnDemand,
+                PRICE_DEFAULT,
+                PRICE_DEFAULT,
+            );
+            return Ok(Policy::of_lines(vec![line]));
+        };
         let floor = floor.map_or(target, Rate::from_micros_per_hour);
         let mut named = Vec::new();
         for text in tiers {
             named.push(crate::commands::tier(text).map_err(|_| broken())?);
         }
         Ok(all_devices(&named, target, floor))
+    }
+
+    /// Returns the models of devices that no price stands for.
+    fn unpriced(&self, offered: &Offered) -> Result<BTreeSet<Name>> {
+        let policy = self.policy()?;
+        let devices = offered.spec.devices.iter();
+        let without = devices.filter(|d| !policy.prices(d.class, d.model.as_str()));
+        Ok(without.map(|device| device.model.clone()).collect())
     }
 
     /// Writes down the prices that the arguments name; what they do not speak of stays.
@@ -599,7 +628,7 @@ impl Lender {
     }
 }
 
-/// What a device is lent for where nothing is said, per hour.
+/// What a CPU slot is lent for where nothing is said, per hour.
 const PRICE_DEFAULT: Rate = Rate::from_micros_per_hour(100_000);
 
 fn tiers_of(named: &[Tier]) -> Vec<Tier> {

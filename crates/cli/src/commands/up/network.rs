@@ -51,6 +51,8 @@ pub(super) struct Network<'a> {
     pub(super) port: Option<u16>,
     pub(super) validators: Option<u16>,
     pub(super) runtime: Option<RuntimeKind>,
+    /// Whether the first provider lends this machine's GPUs.
+    pub(super) gpus: bool,
     pub(super) image_folders: &'a [ImageFolder],
     pub(super) progress: &'a Progress,
 }
@@ -296,6 +298,8 @@ impl Network<'_> {
             name: market::Name::parse(&format!("provider-{label}")),
             runtime: Some(kind),
             slots: 1,
+            // One card is one provider's; the other one is there to take over jobs of CPU slots.
+            no_gpus: !(self.gpus && label == PROVIDERS[0]),
             share: SHARE_PERCENT,
             floor: price.map(|_| Rate::from_micros_per_hour(price_micros / 100 * FLOOR_PERCENT)),
             price,

@@ -10,7 +10,7 @@ use std::{
 use agent::{
     Bidding,
     images::ImagePolicy,
-    inventory::{GpuSupport, Inventory},
+    inventory::Inventory,
     pricing::{DeviceKind, Line, Policy},
     steward::{Running, Stewarding, Window, Wishes},
 };
@@ -506,6 +506,64 @@ fn two_gpus() -> String {
     told.to_string()
 }
 
+/// The two by the names that NVIDIA's tool gives them.
+const FIRST: &str = "nvidia.com/gpu=GPU-3f1c9e0a-5c5b-7d0e-9a51-0b8f6a2c41d7";
+const SECOND: &str = "nvidia.com/gpu=GPU-a4d2b7f6-1e83-4c6b-b2f0-77c0de91f3aa";
+
+/// Wants one GPU of any model.
+fn one_gpu(spec: &mut market::JobSpec) {
+    spec.needs.device = market::DeviceNeed::Gpu {
+        models: Vec::new(),
+        vram_min: market::ByteSize::ZERO,
+        interface: None,
+        one_fabric: false,
+    };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_a_gpu_gets_that_card_and_no_other() {
+    let mut world = World::start().await;
+    world.fake.set_devices(&[FIRST, SECOND]);
+    world.gpus = two_gpus();
+    world.set_up_with(&Policy::default(), &world.gpus).await;
+    let agent = world.agent().await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let job = world.open_job(one_gpu).await;
+        let lease = world.running(job).await;
+        let named = [FIRST, SECOND][usize::from(lease.devices[0])];
+        assert_eq!(world.fake.devices(&container(lease.id)), [named]);
+        held.push(named);
+    }
+    held.sort_unstable();
+    assert_eq!(held, [FIRST, SECOND]);
+    agent.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_failed_before_its_lease_began_fails_the_lease_and_nothing_is_paid() {
+    let mut world = World::start().await;
+    world.fake.set_devices(&[FIRST, SECOND]);
+    let both = two_gpus();
+    world.set_up_with(&Policy::default(), &both).await;
+    // The listing still has both, and offers go in order: the first is leased first.
+    world.gpus = without_the_first(&both);
+    let agent = world.agent().await;
+    let tenant_account = market::AccountId::of(market::PublicKey::of(&tenant()));
+    let before = world.client.account(&tenant_account).await.unwrap();
+    let job = world.open_job(one_gpu).await;
+    let (_reason, lease) = world.ended(job).await;
+    assert!(world.fake.devices(&container(lease.id)).is_empty());
+    assert!(lease.charged.0.is_zero(), "{lease:?}");
+    // The job waits in the book for another machine, with its budget held; nothing of it is spent.
+    let now = world.client.account(&tenant_account).await.unwrap();
+    let all = now.available.0.micros() + now.held.0.micros();
+    assert!(all >= before.available.0.micros(), "{now:?}");
+    agent.stop().await;
+    world.stop().await;
+}
+
 fn without_the_first(gpus: &str) -> String {
     let mut told: serde_json::Value = serde_json::from_str(gpus).unwrap();
     told["gpus"].as_array_mut().unwrap().remove(0);
@@ -513,8 +571,8 @@ fn without_the_first(gpus: &str) -> String {
 }
 
 /// Starts an agent whose steward sees what the test puts there, and in a hurry.
-fn stewarded(world: &World, seen: &Arc<Mutex<Inventory>>, gpus: GpuSupport) -> Agent {
-    let plan = world.plan(&Policy::default(), gpus);
+fn stewarded(world: &World, seen: &Arc<Mutex<Inventory>>) -> Agent {
+    let plan = world.plan(&Policy::default());
     let seen = Arc::clone(seen);
     let (prices, _policy) = watch::channel(Policy::default());
     let steward = Stewarding {
@@ -544,7 +602,7 @@ async fn a_disk_that_fills_closes_the_machine_and_room_opens_it_again() {
     let world = World::start().await;
     let seen = Arc::new(Mutex::new(world.inventory(NO_GPUS)));
     seen.lock().unwrap().host.disk = market::ByteSize::from_gib(9);
-    let agent = stewarded(&world, &seen, GpuSupport::None);
+    let agent = stewarded(&world, &seen);
     until_state(&world, "active").await;
     let job = world.open_job(|_| {}).await;
     let lease = world.running(job).await;
@@ -577,11 +635,12 @@ async fn a_gpu_that_falls_off_the_bus_leaves_the_listing_and_a_hanging_driver_cl
     let world = World::start().await;
     let both = two_gpus();
     world
-        .set_up_with(&Policy::default(), &both, GpuSupport::Devices)
-        .await;
+        .fake
+        .set_devices(&["nvidia.com/gpu=all", FIRST, SECOND]);
+    world.set_up_with(&Policy::default(), &both).await;
     let seen = Arc::new(Mutex::new(world.inventory(&both)));
     seen.lock().unwrap().host.disk = market::ByteSize::from_gib(9);
-    let agent = stewarded(&world, &seen, GpuSupport::Devices);
+    let agent = stewarded(&world, &seen);
     until_state(&world, "active").await;
     seen.lock().unwrap().gpus = Err("the GPU probe did not answer".to_owned());
     until_state(&world, "draining").await;
@@ -615,7 +674,7 @@ async fn a_gpu_that_falls_off_the_bus_leaves_the_listing_and_a_hanging_driver_cl
 #[tokio::test(flavor = "multi_thread")]
 async fn a_maintenance_window_closes_the_machine_for_its_time_and_no_longer() {
     let world = World::start().await;
-    let plan = world.plan(&Policy::default(), GpuSupport::None);
+    let plan = world.plan(&Policy::default());
     let inventory = world.inventory(NO_GPUS);
     let windows = Arc::new(Mutex::new(Vec::new()));
     let planned = Arc::clone(&windows);

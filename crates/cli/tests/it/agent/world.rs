@@ -8,7 +8,7 @@ use std::{
 
 use agent::{
     images::ImagePolicy,
-    inventory::{GpuSupport, Inventory, Listing, RecordedProbe, measure},
+    inventory::{Inventory, Listing, RecordedProbe, measure},
     journal::Journal,
     pricing::Policy,
     setup,
@@ -91,6 +91,8 @@ pub(crate) struct World {
     pub(crate) machine: MachineId,
     /// Which images its agent takes.
     pub(crate) images: ImagePolicy,
+    /// What a probe tells its agent of the GPUs.
+    pub(crate) gpus: String,
     /// Where the agent's data plane listens.
     port: u16,
     folder: TempDir,
@@ -173,6 +175,7 @@ impl World {
             fake: Fake::new(),
             machine: MachineId::from_bytes([0; 16]),
             images: ImagePolicy::any(),
+            gpus: NO_GPUS.to_owned(),
             port: free_port(),
             folder,
         };
@@ -202,19 +205,14 @@ impl World {
     }
 
     pub(crate) async fn set_up(&self, policy: &Policy) -> setup::Ready {
-        self.set_up_with(policy, NO_GPUS, GpuSupport::None).await
+        self.set_up_with(policy, NO_GPUS).await
     }
 
     /// Sets up a machine with the GPUs that a probe told of.
-    pub(crate) async fn set_up_with(
-        &self,
-        policy: &Policy,
-        gpus: &str,
-        support: GpuSupport,
-    ) -> setup::Ready {
+    pub(crate) async fn set_up_with(&self, policy: &Policy, gpus: &str) -> setup::Ready {
         let mut journal = Journal::open(&self.folder.path().join("agent")).unwrap();
         let inventory = self.inventory(gpus);
-        let plan = self.plan(policy, support);
+        let plan = self.plan(policy);
         let runtime = self.fake.probe().await.unwrap();
         let provider = setup::Provider::of_key(self.client.clone(), owner()).await;
         provider
@@ -230,7 +228,7 @@ impl World {
         measure(self.folder.path(), &RecordedProbe { answer }).unwrap()
     }
 
-    pub(crate) fn plan(&self, policy: &Policy, gpus: GpuSupport) -> setup::Plan {
+    pub(crate) fn plan(&self, policy: &Policy) -> setup::Plan {
         setup::Plan {
             name: Name::parse("North").unwrap(),
             bond: Money::from_dollars(20),
@@ -239,7 +237,6 @@ impl World {
                 ..Listing::default()
             },
             policy: policy.clone(),
-            gpus,
         }
     }
 
@@ -272,6 +269,9 @@ impl World {
                 ..BindOptions::loopback()
             },
             images: self.images.clone(),
+            gpus: Arc::new(RecordedProbe {
+                answer: self.gpus.clone(),
+            }),
             bidding,
             steward,
             metrics: None,
