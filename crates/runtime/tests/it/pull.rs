@@ -388,6 +388,68 @@ async fn tokens_open_a_registry_that_wants_them() {
     credentials_open_the_door("pull::tokens_open_a_registry", Door::Token).await;
 }
 
+/// Serves the manifest and the configuration in `layout` to everybody, and no layer: whoever knows those and wants the rest.
+async fn without_layers(layout: &Path) -> String {
+    let serve = async |State(blobs): State<Arc<Path>>,
+                       axum::extract::Path(digest): axum::extract::Path<String>| {
+        let bytes = std::fs::read(blobs.join(digest.trim_start_matches("sha256:")));
+        let bytes = bytes.ok().filter(|bytes| bytes.starts_with(b"{"));
+        bytes.ok_or(StatusCode::NOT_FOUND)
+    };
+    let router = axum::Router::new()
+        .route("/v2/other/name/manifests/{digest}", get(serve))
+        .route("/v2/other/name/blobs/{digest}", get(serve))
+        .with_state(Arc::from(layout.join("blobs/sha256")));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async { axum::serve(listener, router).await });
+    host
+}
+
+#[tokio::test]
+async fn a_private_layer_is_not_given_to_who_names_its_digest_elsewhere() {
+    let name = "pull::a_private_layer_is_not_given";
+    let Some(real) = Real::open(name, Door::Password).await else {
+        return;
+    };
+    let layout = real.dir.path().join("layout");
+    let digest = write_image(&layout, 1000);
+    real.push(&layout, "team/app:1", &[]);
+    let (_dir, runtime) = real.runtime(None).await;
+    let theirs = Credential::password(USER, PASSWORD);
+    let image = real.image("team/app:1");
+    prepare(&runtime, &image, Some(&theirs)).await.unwrap();
+
+    let elsewhere = without_layers(&layout).await;
+    let stolen: ImageRef = format!("{elsewhere}/other/name@{digest}").parse().unwrap();
+    for credential in [None, Some(&theirs)] {
+        let error = prepare(&runtime, &stolen, credential).await.unwrap_err();
+        assert!(matches!(error, ImageError::Missing { .. }), "{error:?}");
+    }
+    let again = prepare(&runtime, &image, Some(&theirs)).await.unwrap();
+    assert_eq!(again.bytes_fetched, 0);
+}
+
+#[tokio::test]
+async fn a_public_layer_is_used_again_by_who_names_its_digest_elsewhere() {
+    let name = "pull::a_public_layer_is_used_again";
+    let Some(real) = Real::open(name, Door::Open).await else {
+        return;
+    };
+    let layout = real.dir.path().join("layout");
+    let digest = write_image(&layout, 1000);
+    real.push(&layout, "demo/app:1", &[]);
+    let (_dir, runtime) = real.runtime(None).await;
+    prepare(&runtime, &real.image("demo/app:1"), None)
+        .await
+        .unwrap();
+
+    let elsewhere = without_layers(&layout).await;
+    let same: ImageRef = format!("{elsewhere}/other/name@{digest}").parse().unwrap();
+    let again = prepare(&runtime, &same, None).await.unwrap();
+    assert_eq!((again.digest, again.bytes_fetched), (digest, 0));
+}
+
 #[tokio::test]
 async fn a_broken_file_of_credentials_is_told_and_is_not_the_tenants_fault() {
     let dir = tempfile::tempdir().unwrap();
@@ -606,6 +668,7 @@ async fn a_pull_that_failed_is_taken_up_by_the_next() {
     assert_eq!(error.blame(), Blame::Transient, "{error:?}");
     let partial = dir.path().join("runtime/store/partial");
     let (layer, bytes) = largest_blob(&layout);
+    let layer = format!("{layer}.public");
     let kept = std::fs::metadata(partial.join(&layer)).unwrap().len();
     assert!(kept > BIG / 3, "{kept}");
 

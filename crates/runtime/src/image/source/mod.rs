@@ -5,6 +5,7 @@ mod layout;
 mod pull;
 mod sink;
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +28,27 @@ pub(super) enum Source {
     Layout { dir: PathBuf },
     Archive { path: PathBuf },
     Registry(Repository),
+}
+
+/// Who may use what a source gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Everybody: it came to nobody in particular.
+    Public,
+    /// Who is let into the place of this name: one repository, or one folder or archive of this machine.
+    Of(Digest),
+}
+
+impl Scope {
+    fn of(kind: &str, name: &str) -> Self {
+        Self::Of(Digest::of(format!("{kind}\n{name}").as_bytes()))
+    }
+
+    fn of_path(path: &Path) -> Self {
+        let mut name = b"path\n".to_vec();
+        name.extend_from_slice(path.as_os_str().as_bytes());
+        Self::Of(Digest::of(&name))
+    }
 }
 
 /// A manifest and the bytes its digest is of.
@@ -66,9 +88,22 @@ impl Source {
         }
     }
 
-    /// Tells whether it answered because it was told who asks.
-    pub(super) fn knows_us(&self) -> bool {
-        matches!(self, Self::Registry(repository) if repository.knows_us())
+    /// Returns who may use what came from here so far. Of a registry that wants to know who asks, only what it let us
+    /// read: before it took our word, we share nothing with those whose word it took.
+    pub(super) fn scope(&self) -> Scope {
+        match self {
+            Self::Registry(repository) if repository.knows_us() => repository.scope(),
+            Self::Registry(_) => Scope::Public,
+            Self::Layout { dir: path } | Self::Archive { path } => Scope::of_path(path),
+        }
+    }
+
+    /// Returns who may use what is about to come: a registry may ask who we are in the middle of it.
+    pub(super) fn scope_at_most(&self) -> Scope {
+        match self {
+            Self::Registry(repository) if repository.may_know_us() => repository.scope(),
+            _ => self.scope(),
+        }
     }
 
     /// Finds the manifest for this machine that `image` names.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderValue, RANGE, WWW_AUTHENTICATE};
 use reqwest::{Response, Url};
 
+use super::Scope;
 use super::sink::BlobSink;
 use crate::image::digest::Digest;
 use crate::image::error::ImageError;
@@ -106,9 +107,19 @@ impl Repository {
         })
     }
 
-    /// Tells whether it answered because it was told who asks.
+    /// Tells whether it was told who asks. It never forgets: what came while this is false came to nobody in particular.
     pub(super) fn knows_us(&self) -> bool {
         self.knows_us.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether it may yet be told who asks.
+    pub(super) fn may_know_us(&self) -> bool {
+        self.credential.is_some()
+    }
+
+    /// Returns what those who may read here have in common.
+    pub(super) fn scope(&self) -> Scope {
+        Scope::of("registry", &format!("{}/{}", self.host, self.name))
     }
 
     /// Reads a manifest or an index, by tag or digest.

@@ -6,8 +6,9 @@
 //! flat/<manifest>    all layers of an image on top of each other, where overlayfs cannot be used
 //! trusted/<name>     what is on disk for sure: an empty file, or the boot it was unpacked in
 //! sizes/<name>       how many bytes of the disk a layer or a flat tree takes
-//! images/<manifest>  when an image was last used, and whether its registry wanted to know for whom
-//! partial/<hex>      packed layers on their way here: where a transfer was cut, what came of them
+//! images/<manifest>  when an image was last used
+//! grants/<hex>       who may use a blob or a layer, see `grants`
+//! partial/<hex>.<scope>  packed layers on their way here: where a transfer was cut, what came of them
 //! tmp/               work in progress; emptied when the store is opened
 //! ```
 //!
@@ -15,9 +16,10 @@
 //! are not synced one by one: until a sync in the background is through, they are trusted for the present
 //! boot only, and unpacked again after a power cut.
 //!
-//! Map: `shelf` keeps the store within its share of the disk.
+//! Map: `grants` keeps what one may read from those who may not; `shelf` keeps the store within its share of the disk.
 
 mod export;
+mod grants;
 mod shelf;
 
 use std::collections::BTreeMap;
@@ -33,7 +35,7 @@ use super::error::{ImageError, io as io_error};
 use super::manifest::{Descriptor, Document, ImageConfig};
 use super::reference::{ImageRef, Version};
 use super::registry::{Credential, Registries};
-use super::source::{Resolved, Source};
+use super::source::{Resolved, Scope, Source};
 use super::unpack::{Budget, Form, unpack};
 use super::{ImageLimits, PreparedImage};
 use crate::error::Blame;
@@ -197,7 +199,8 @@ impl Store {
         }
         // Last, so that a manifest in the store means a whole image.
         self.put_document(&resolved.digest, &resolved.bytes)?;
-        self.shelve(&resolved.digest, source.knows_us())?;
+        self.grant(&resolved.digest, source.scope())?;
+        self.shelve(&resolved.digest)?;
         Ok(prepared)
     }
 
@@ -225,7 +228,7 @@ impl Store {
         if !trees.iter().all(|tree| self.is_trusted(tree)) {
             return Ok(None);
         }
-        self.touch(digest)?;
+        self.shelve(digest)?;
         Ok(Some(StoredImage {
             config,
             trees,
@@ -233,8 +236,8 @@ impl Store {
         }))
     }
 
-    /// Where `image` names a digest that is here, nobody needs to be asked; unless its registry wanted to know who asks:
-    /// then it decides for each who does.
+    /// Where `image` names a digest that is here for everybody, nobody needs to be asked. Else its registry decides, for
+    /// each who asks.
     fn known(&self, image: &ImageRef) -> Option<Resolved> {
         let ImageRef::Registry {
             version: Version::Digest(digest),
@@ -243,7 +246,7 @@ impl Store {
         else {
             return None;
         };
-        if self.is_private(digest) {
+        if !self.may_use(digest, Scope::Public) {
             return None;
         }
         let bytes = self.document(digest)?;
@@ -259,12 +262,14 @@ impl Store {
         prepared: &mut PreparedImage,
     ) -> Result<ImageConfig, ImageError> {
         let digest = &resolved.manifest.config.digest;
-        let bytes = if let Some(bytes) = self.document(digest) {
+        let ours = self.may_use(digest, source.scope());
+        let bytes = if let Some(bytes) = self.document(digest).filter(|_| ours) {
             prepared.bytes_cached += bytes.len() as u64;
             bytes
         } else {
             let bytes = source.config(resolved, &self.inner.limits).await?;
             self.put_document(digest, &bytes)?;
+            self.grant(digest, source.scope())?;
             prepared.bytes_fetched += bytes.len() as u64;
             bytes
         };
@@ -282,7 +287,7 @@ impl Store {
         for (descriptor, diff_id) in resolved.manifest.layers.iter().zip(&config.diff_ids) {
             let _alone = self.alone(Thing::Tree(*diff_id)).await;
             let layer = self.layer_path(diff_id);
-            if self.is_trusted(&layer) {
+            if self.is_trusted(&layer) && self.may_use(diff_id, source.scope()) {
                 prepared.bytes_cached += descriptor.size;
                 continue;
             }
@@ -291,6 +296,7 @@ impl Store {
             let unpacked = self.unpack_layer(&blob, &layer, diff_id, &mut budget).await;
             fs::remove_file(&blob).map_err(io_error("remove", &blob))?;
             unpacked?;
+            self.grant(diff_id, source.scope())?;
             prepared.bytes_fetched += descriptor.size;
         }
         Ok(())
@@ -303,7 +309,7 @@ impl Store {
         resolved: &Resolved,
         descriptor: &Descriptor,
     ) -> Result<(PathBuf, Room), ImageError> {
-        let path = self.partial_path(&descriptor.digest);
+        let path = self.partial_path(&descriptor.digest, source.scope_at_most());
         let (store, size) = (self.clone(), descriptor.size);
         let room = blocking(move || {
             let room = Room::new(&store);
@@ -336,7 +342,14 @@ impl Store {
             let taken = |bytes| room.cover(bytes);
             let result = make_dir(&tree)
                 .and_then(|()| unpack(&blob, &tree, Form::Overlay, &diff_id, &mut spent, &taken))
-                .and_then(|()| store.publish(&tree, &layer, &room));
+                .and_then(|()| {
+                    if store.is_trusted(&layer) {
+                        // Unpacked only to show that they have it: containers may stand on the one that is there.
+                        crate::files::remove_tree(&tree).map_err(io_error("remove", &tree))
+                    } else {
+                        store.publish(&tree, &layer, &room)
+                    }
+                });
             if result.is_err() {
                 let _ignored = crate::files::remove_tree(&tree);
             }
@@ -358,7 +371,9 @@ impl Store {
         let _alone = self.alone(Thing::Tree(resolved.digest)).await;
         let flat = self.flat_path(&resolved.digest);
         let layers = &resolved.manifest.layers;
-        if self.is_trusted(&flat) {
+        // The layers' own, as somebody may know the manifest and none of them.
+        let ours = |layer: &Descriptor| self.may_use(&layer.digest, source.scope());
+        if self.is_trusted(&flat) && layers.iter().all(ours) {
             prepared.bytes_cached += layers.iter().map(|l| l.size).sum::<u64>();
             return Ok(());
         }
@@ -368,6 +383,10 @@ impl Store {
                 self.keep_blob(source, resolved, descriptor, prepared)
                     .await?,
             );
+        }
+        if self.is_trusted(&flat) {
+            // Made for another scope, of the very layers that were just brought.
+            return Ok(());
         }
         let work: Vec<_> = packed.into_iter().zip(config.diff_ids.clone()).collect();
         let store = self.clone();
@@ -405,12 +424,14 @@ impl Store {
     ) -> Result<PathBuf, ImageError> {
         let _alone = self.alone(Thing::Blob(descriptor.digest)).await;
         let path = self.blob_path(&descriptor.digest);
-        if fs::metadata(&path).is_ok_and(|m| m.len() == descriptor.size) {
+        let whole = fs::metadata(&path).is_ok_and(|m| m.len() == descriptor.size);
+        if whole && self.may_use(&descriptor.digest, source.scope()) {
             prepared.bytes_cached += descriptor.size;
             return Ok(path);
         }
         let (fetched, _room) = self.fetch(source, resolved, descriptor).await?;
         fs::rename(&fetched, &path).map_err(io_error("rename", &path))?;
+        self.grant(&descriptor.digest, source.scope())?;
         self.count().map_err(io_error("look into", &path))?;
         prepared.bytes_fetched += descriptor.size;
         Ok(path)
@@ -482,8 +503,13 @@ impl Store {
             .join(format!("{}-{number}", std::process::id()))
     }
 
-    fn partial_path(&self, blob: &Digest) -> PathBuf {
-        self.inner.root.join("partial").join(blob.hex())
+    fn partial_path(&self, blob: &Digest, scope: Scope) -> PathBuf {
+        let scope = match scope {
+            Scope::Public => "public".to_owned(),
+            Scope::Of(name) => name.hex(),
+        };
+        let name = format!("{}.{scope}", blob.hex());
+        self.inner.root.join("partial").join(name)
     }
 
     /// Waits until nobody else makes `thing`.

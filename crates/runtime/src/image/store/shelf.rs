@@ -22,8 +22,8 @@ use crate::image::error::{ImageError, io as io_error};
 use crate::image::manifest::{Document, ImageConfig};
 
 /// All that is named by digests. Images first: one that is only half gone must not count as one that is here.
-pub(super) const FOLDERS: [&str; 7] = [
-    "images", "blobs", "trusted", "layers", "flat", "sizes", "partial",
+pub(super) const FOLDERS: [&str; 8] = [
+    "images", "blobs", "trusted", "layers", "flat", "sizes", "grants", "partial",
 ];
 /// From an image's being there to its container's being made, an agent needs milliseconds.
 const FRESH: Duration = Duration::from_mins(2);
@@ -70,7 +70,6 @@ struct State {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Note {
     used_at_ms: u64,
-    private: bool,
 }
 
 impl Shelf {
@@ -162,7 +161,13 @@ impl Store {
             let known = self.folder("images").join(&name).exists();
             let small = fs::metadata(&path)?.len() <= self.inner.limits.document_bytes;
             if !known && small && is_manifest(&fs::read(&path)?) {
-                self.put_note(&name, false)?;
+                self.put_note(&name)?;
+            }
+        }
+        // From before they had scopes: nobody knows whose they are.
+        for (name, path) in self.names_in("partial")? {
+            if !name.contains('.') {
+                files::remove_tree(&path)?;
             }
         }
         self.count()?;
@@ -197,20 +202,10 @@ impl Store {
     }
 
     /// Writes down that an image is here, whole, and used now.
-    pub(super) fn shelve(&self, digest: &Digest, private: bool) -> Result<(), ImageError> {
+    pub(super) fn shelve(&self, digest: &Digest) -> Result<(), ImageError> {
         let _state = self.state();
-        self.put_note(&digest.hex(), private)
+        self.put_note(&digest.hex())
             .map_err(io_error("write down the use of", &self.blob_path(digest)))
-    }
-
-    /// Writes down that an image is used now.
-    pub(super) fn touch(&self, digest: &Digest) -> Result<(), ImageError> {
-        self.shelve(digest, self.is_private(digest))
-    }
-
-    /// Tells whether an image's registry wanted to know for whom it is.
-    pub(super) fn is_private(&self, digest: &Digest) -> bool {
-        self.note(&digest.hex()).is_some_and(|note| note.private)
     }
 
     /// Writes down how much of the disk the tree at `path` takes.
@@ -330,7 +325,8 @@ impl Store {
         let mut graves = Vec::new();
         for folder in folders {
             for (name, path) in self.names_in(folder)? {
-                if kept.contains(&name) || pins.contains_key(&name) {
+                let digest = digest_of(&name);
+                if kept.contains(digest) || pins.contains_key(digest) {
                     continue;
                 }
                 let grave = self.temporary();
@@ -377,7 +373,7 @@ impl Store {
         }
         for (name, path) in self.names_in("partial")? {
             // One that is being filled has its room already.
-            if !state.pins.contains_key(&name) {
+            if !state.pins.contains_key(digest_of(&name)) {
                 bytes = bytes.saturating_add(length(&path));
             }
         }
@@ -388,10 +384,9 @@ impl Store {
         files::get_json(&self.folder("images"), name).ok()?
     }
 
-    fn put_note(&self, name: &str, private: bool) -> io::Result<()> {
+    fn put_note(&self, name: &str) -> io::Result<()> {
         let note = Note {
             used_at_ms: now_ms(),
-            private,
         };
         files::put_json(&self.folder("images"), name, &note, Durable::No)
     }
@@ -410,14 +405,19 @@ impl Store {
         Ok(found)
     }
 
-    fn folder(&self, name: &str) -> PathBuf {
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
         self.inner.root.join(name)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         let state = self.inner.shelf.state.lock();
         state.expect("no holder of this lock panics")
     }
+}
+
+/// Returns the digest in a name: what is on its way here has its scope behind it.
+fn digest_of(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(digest, _)| digest)
 }
 
 fn length(path: &Path) -> u64 {
