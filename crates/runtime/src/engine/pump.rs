@@ -20,6 +20,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_hours(24 * 30);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often in a row it may give no more of a log.
 const TRIES_MAX: u32 = 5;
+/// Of what the engine says in place of a log, for our own.
+const SAID_CHARS: usize = 200;
 
 /// Copies one container's output until it ends.
 #[derive(Debug)]
@@ -65,8 +67,13 @@ async fn copy(docker: &Docker, name: &str, dir: &Path) -> io::Result<()> {
     while let Some(piece) = log.next().await {
         match piece.map_err(io::Error::other)? {
             LogOutput::StdErr { message } => err.append(rest(&message, &mut err_skip))?,
-            LogOutput::StdOut { message } | LogOutput::Console { message } => {
-                out.append(rest(&message, &mut out_skip))?;
+            LogOutput::StdOut { message } => out.append(rest(&message, &mut out_skip))?,
+            // No container of ours has a terminal, so output always comes in frames. What does not is the engine's own
+            // word: podman puts an error that it meets late into the answer it has begun.
+            LogOutput::Console { message } => {
+                let said = String::from_utf8_lossy(&message);
+                let said: String = said.chars().take(SAID_CHARS).collect();
+                return Err(io::Error::other(format!("the engine said: {said}")));
             }
             LogOutput::StdIn { .. } => {}
         }
