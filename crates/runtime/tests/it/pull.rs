@@ -388,7 +388,8 @@ async fn tokens_open_a_registry_that_wants_them() {
     credentials_open_the_door("pull::tokens_open_a_registry", Door::Token).await;
 }
 
-/// Serves the manifest and the configuration in `layout` to everybody, and no layer: whoever knows those and wants the rest.
+/// Serves the manifest and the configuration in `layout` to everybody, and no layer: it knows those and wants the
+/// rest.
 async fn without_layers(layout: &Path) -> String {
     let serve = async |State(blobs): State<Arc<Path>>,
                        axum::extract::Path(digest): axum::extract::Path<String>| {

@@ -107,7 +107,8 @@ impl Repository {
         })
     }
 
-    /// Tells whether it was told who asks. It never forgets: what came while this is false came to nobody in particular.
+    /// Tells whether it was told who asks. It never forgets: what came while this is false came to nobody in
+    /// particular.
     pub(super) fn knows_us(&self) -> bool {
         self.knows_us.load(Ordering::Relaxed)
     }

@@ -236,8 +236,8 @@ impl Store {
         }))
     }
 
-    /// Where `image` names a digest that is here for everybody, nobody needs to be asked. Else its registry decides, for
-    /// each who asks.
+    /// Where `image` names a digest that is here for everybody, nobody needs to be asked. Else its registry decides
+    /// for each who asks.
     fn known(&self, image: &ImageRef) -> Option<Resolved> {
         let ImageRef::Registry {
             version: Version::Digest(digest),
@@ -310,6 +310,10 @@ impl Store {
         descriptor: &Descriptor,
     ) -> Result<(PathBuf, Room), ImageError> {
         let path = self.partial_path(&descriptor.digest, source.scope_at_most());
+        if source.scope() != source.scope_at_most() {
+            // What came to somebody who was known is not taken up by who is not yet: it would count as everybody's.
+            crate::files::remove_tree(&path).map_err(io_error("remove", &path))?;
+        }
         let (store, size) = (self.clone(), descriptor.size);
         let room = blocking(move || {
             let room = Room::new(&store);
