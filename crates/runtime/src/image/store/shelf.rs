@@ -56,7 +56,7 @@ pub(super) struct Shelf {
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     budget: u64,
     /// Bytes that lie in the store.
     stored: u64,
