@@ -11,6 +11,7 @@ use std::{
 
 use runtime::{
     ImageRef, Reach,
+    image::ImageError,
     image::{is_local_name, is_public},
 };
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,47 @@ impl ImageRefusal {
                  tradewind provider init --registry HOST[:PORT]"
             }
         }
+    }
+}
+
+/// Every code that [`ImageRefusal::code`] and machines' words to tenants have.
+pub const IMAGE_CODES: [&str; 6] = [
+    "image-error",
+    "image-missing",
+    "image-denied",
+    "image-not-allowed",
+    "image-no-platform",
+    "image-too-large",
+];
+
+/// Returns the stable code of why an image could not be prepared, and what the tenant can do; `tradewind help` explains it.
+pub(crate) const fn advice(error: &ImageError) -> (&'static str, &'static str) {
+    match error {
+        ImageError::Missing { .. } => (
+            "image-missing",
+            "check the image's name and tag, and that it was pushed; then run the job again",
+        ),
+        ImageError::Denied { .. } => (
+            "image-denied",
+            "make the image readable without a login, or hire a provider whose machines have one",
+        ),
+        ImageError::OutOfReach { .. } => (
+            "image-not-allowed",
+            "use a registry at a public address, or ask the provider to allow this one: \
+             tradewind provider init --registry HOST[:PORT]",
+        ),
+        ImageError::NoPlatform { .. } => (
+            "image-no-platform",
+            "build it for the platform of the machines: docker buildx build --platform linux/amd64",
+        ),
+        ImageError::TooMuch { .. } | ImageError::NoRoom { .. } => (
+            "image-too-large",
+            "make the image smaller: fetch models and data at run time, or hire a machine with more disk",
+        ),
+        _ => (
+            "image-error",
+            "check the image's name, and that it is there and whole; then run the job again",
+        ),
     }
 }
 
@@ -228,6 +270,44 @@ fn is_private(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn each_failure_of_an_image_has_its_code() {
+        use runtime::image::ImageError as E;
+        let text = || "x".to_owned();
+        let table = [
+            (E::Missing { what: text() }, "image-missing"),
+            (
+                E::Denied {
+                    host: text(),
+                    repository: text(),
+                    reason: text(),
+                },
+                "image-denied",
+            ),
+            (E::OutOfReach { host: text() }, "image-not-allowed"),
+            (
+                E::NoPlatform {
+                    platform: text(),
+                    available: Vec::new(),
+                },
+                "image-no-platform",
+            ),
+            (
+                E::TooMuch {
+                    what: "entries",
+                    limit: 1,
+                },
+                "image-too-large",
+            ),
+            (E::Unsupported { what: text() }, "image-error"),
+        ];
+        for (error, code) in table {
+            let (found, next) = super::advice(&error);
+            assert_eq!(found, code, "{error}");
+            assert!(super::IMAGE_CODES.contains(&found) && !next.is_empty());
+        }
+    }
+
     use super::*;
 
     fn check(policy: &ImagePolicy, image: &str) -> Result<String, ImageRefusal> {

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{state::Input, tell};
 use crate::{
     core::Step,
-    images::{ImagePolicy, ImageRefusal},
+    images::{ImagePolicy, ImageRefusal, advice},
     inventory::{GpuProbe, names_of_lease},
     logs,
 };
@@ -110,7 +110,16 @@ impl StepError {
 
 impl From<runtime::Error> for StepError {
     fn from(error: runtime::Error) -> Self {
-        Self::new(error.blame(), with_causes(&error))
+        let made = Self::new(error.blame(), with_causes(&error));
+        let runtime::Error::Image { source, .. } = &error else {
+            return made;
+        };
+        let (code, next_step) = advice(source);
+        Self {
+            code,
+            next_step,
+            ..made
+        }
     }
 }
 

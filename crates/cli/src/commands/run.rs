@@ -309,7 +309,7 @@ pub(crate) async fn finish(
             format!("no machine could start the image of job {job}"),
         )
         .hint(format!("see what they said: tradewind logs {job}"))
-        .hint("what their codes mean: tradewind help image-not-allowed"),
+        .hint("what their codes mean: tradewind help CODE"),
         "cancelled" => Failure::new("job-failed", format!("job {job} was cancelled")),
         other => Failure::new("job-failed", format!("job {job} ended: {other}"))
             .exiting(exit::RUN_FAILED),

@@ -124,6 +124,14 @@ pub(crate) const CODES: &[Code] = &[
         &["push the image to a registry that machines can reach",
           "or have the provider allow it: tradewind provider init --image-folder DIR, or --registry HOST[:PORT]",
           "on a network of your own: tradewind down, then tradewind up --image-folder DIR"]),
+    row("image-missing", exit::RUN_FAILED, You, "The registry or folder has no such image, tag or layer. It cost nothing.",
+        &["check its name and tag, and that it was pushed", "the machine looks, not this computer: oci:DIR is a folder there"]),
+    row("image-denied", exit::RUN_FAILED, You, "The registry does not let the machine read the image. It cost nothing.",
+        &["make the image readable without a login", "or hire a provider whose machines have a login for it"]),
+    row("image-no-platform", exit::RUN_FAILED, You, "The image has no variant for the machine's processor. It cost nothing.",
+        &["build it for it as well: docker buildx build --platform linux/amd64,linux/arm64"]),
+    row("image-too-large", exit::RUN_FAILED, You, "The image is larger than machines take, or than this one has room for. It cost nothing.",
+        &["make it smaller: fetch models and data at run time", "or ask for a machine with more disk: --disk"]),
     row("output-lost", exit::RUN_FAILED, Provider,
         "The provider's disk could not take the rest of a workload's output, and it is lost.",
         &["run the job again; have the provider make room: tradewind provider status"]),
@@ -331,3 +339,15 @@ pub(crate) const CODES: &[Code] = &[
     row("busy", exit::UNREACHABLE, Provider, "The machine serves too many others right now.", &["try again in a moment"]),
     row("unavailable", exit::UNREACHABLE, Provider, "The machine cannot answer right now.", &["try again in a moment"]),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::find;
+
+    #[test]
+    fn every_code_that_machines_give_is_explained() {
+        for code in agent::images::IMAGE_CODES {
+            assert!(find(code).is_some(), "{code}");
+        }
+    }
+}
