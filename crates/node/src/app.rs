@@ -27,6 +27,9 @@ use crate::{
     state::{self, Databases, Merkleized, Unmerkleized},
 };
 
+/// How long a wait for a block's time lasts before the clock is looked at again.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
+
 /// What every block is built, executed and followed with.
 #[derive(Clone)]
 pub(crate) struct App {
@@ -35,6 +38,7 @@ pub(crate) struct App {
     pub(crate) ledger: Ledger,
     pub(crate) beacon: Beacon,
     pub(crate) network: market::NetworkName,
+    pub(crate) clock: LocalClock,
 }
 
 impl<E: Spawner + StorageContext> Application<E> for App {
@@ -67,7 +71,7 @@ impl<E: Spawner + StorageContext> Application<E> for App {
         let at = Position {
             parent: context.parent.1,
             height: parent.height.get() + 1,
-            time_ms: now_ms(&runtime).max(parent.time_ms + 1),
+            time_ms: self.clock.now_ms(&runtime).max(parent.time_ms + 1),
             seed: seed.map(|seed| Header::hash_seed(&seed)),
         };
         let built = match self.executor.build(at).await {
@@ -86,7 +90,7 @@ impl<E: Spawner + StorageContext> Application<E> for App {
 
     async fn process(
         &mut self,
-        (runtime, context): (E, Self::Context),
+        (_, context): (E, Self::Context),
         mut ancestry: impl Ancestry<Block>,
         batches: Unmerkleized<E>,
         finality: Finality,
@@ -96,7 +100,6 @@ impl<E: Spawner + StorageContext> Application<E> for App {
         if finality == Finality::Candidate {
             let parent = ancestry.next().await?;
             self.check(block.inner(), &parent.inner().header)?;
-            wait_for_clock(&runtime, block.inner().header.time_ms).await;
         }
         let header = &block.inner().header;
         let at = Position {
@@ -241,23 +244,59 @@ pub(crate) fn now_ms(clock: &impl Clock) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Waits until the local clock has reached a block's time: being early is no reason to refuse it.
-async fn wait_for_clock(clock: &impl Clock, time_ms: u64) {
-    clock
-        .sleep_until(UNIX_EPOCH + Duration::from_millis(time_ms))
-        .await;
+/// This machine's clock, by which blocks are dated and awaited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LocalClock {
+    /// How far it is ahead of the runtime's; see [`Lab`](crate::Lab).
+    pub(crate) ahead: Duration,
 }
 
-/// Holds back proposals until there is work, in front of the engine's own application.
+impl LocalClock {
+    fn now_ms(self, clock: &impl Clock) -> u64 {
+        let ahead = u64::try_from(self.ahead.as_millis()).unwrap_or(u64::MAX);
+        now_ms(clock).saturating_add(ahead)
+    }
+
+    /// Returns whether it has reached a block's time.
+    fn reached(self, clock: &impl Clock, time_ms: u64) -> bool {
+        time_ms <= self.now_ms(clock)
+    }
+
+    /// Waits until it has.
+    async fn reach(self, clock: &impl Clock, time_ms: u64) {
+        // In steps, because a clock may be put right meanwhile.
+        while let Some(early) = time_ms.checked_sub(self.now_ms(clock)).filter(|ms| *ms > 0) {
+            clock
+                .sleep(Duration::from_millis(early).min(CLOCK_LOOK))
+                .await;
+        }
+    }
+}
+
+/// What must wait, in front of the engine's own application: proposals until there is work, votes for a block whose time
+/// has not come until it has.
 ///
-/// The engine would propose as fast as it can; and while the application builds, nothing can be finalized. So the wait
+/// The engine would propose as fast as it can; and while the application builds, nothing can be finalized. So that wait
 /// must happen before the request reaches it.
+///
+/// # Blocks from the future
+/// A block is early as long as its time is ahead of this machine's clock. No rule of the chain bounds it: after a halt the
+/// next block may be hours after its parent. An early block gets no verdict, because verdicts are for ever (the engine
+/// writes them down, and a validator that said no can leave the view by a quorum only, which two validators whose clocks
+/// differ might then not find); it gets none until it is early no more. Meanwhile its view runs into the certification
+/// timeout, everybody nullifies it, and the next leader builds on its parent. The wait ends with the next finalized
+/// block, which makes the engine drop the question.
+///
+/// The wait must not happen inside [`Application::process`]: pruning waits for every such call, and the state's actor
+/// answers nobody meanwhile. Validators that prune at one time would wait together for a block's time, however far, because
+/// none of them could finalize another block that ends the wait. So [`Self::prepare`] executes no early parent either.
 pub(crate) struct Paced<E: Send + 'static>
 where
     App: Application<E>,
 {
     pub(crate) inner: Mailbox<E, App>,
     pub(crate) pace: Arc<Pace>,
+    pub(crate) clock: LocalClock,
 }
 
 impl<E: Send + 'static> Clone for Paced<E>
@@ -268,6 +307,7 @@ where
         Self {
             inner: self.inner.clone(),
             pace: Arc::clone(&self.pace),
+            clock: self.clock,
         }
     }
 }
@@ -284,6 +324,10 @@ impl<E: Spawner + StorageContext> ConsensusApplication<E> for Paced<E> {
         ancestry: impl Ancestry<Block>,
         input: (),
     ) -> Handoff<Digested<Block>> {
+        let parent = ancestry.peek().map(|parent| parent.inner().header.time_ms);
+        if parent.is_some_and(|time_ms| !self.clock.reached(&context.0, time_ms)) {
+            return Handoff::Wait;
+        }
         self.inner.prepare(context, ancestry, input).await
     }
 
@@ -305,6 +349,10 @@ impl<E: Spawner + StorageContext> ConsensusApplication<E> for Paced<E> {
         context: (E, Self::Context),
         ancestry: impl Ancestry<Block>,
     ) -> bool {
+        // Without the block at hand there is nothing to wait for, and no verdict either.
+        if let Some(time_ms) = ancestry.peek().map(|block| block.inner().header.time_ms) {
+            self.clock.reach(&context.0, time_ms).await;
+        }
         self.inner.verify(context, ancestry).await
     }
 }

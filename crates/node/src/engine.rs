@@ -280,6 +280,7 @@ fn start_consensus<E: Env, N: Net>(
         Paced {
             inner: state,
             pace: Arc::new(pace),
+            clock: app.clock,
         },
         blocks,
         FixedEpocher::new(NZU64!(EPOCH_BLOCKS)),

@@ -49,6 +49,8 @@ pub use handle::{EXPIRY_MAX, Ended, Handle, Status, SubmitError, Subscription, W
 pub use history::{Filter, FinalBlock, HistoryError, Included, PAGE_MAX, Subject, kind_tag};
 pub use ledger::Head;
 pub use members::{DealError, Members, MembersError, VALIDATORS_MAX, VALIDATORS_MIN, deal_network};
+#[doc(hidden)]
+pub use node::Lab;
 pub use node::{Config, Node, StartError, StopError};
 pub use pool::PoolFull;
 pub use proofs::ProofError;

@@ -19,7 +19,7 @@ use market::{Genesis, GenesisError, LoadError, Market, NetworkName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    app::{App, now_ms},
+    app::{App, LocalClock, now_ms},
     beacon::Beacon,
     chain::Block,
     engine::{self, Blocks, Engine, Net as _, Setup, Timeouts},
@@ -69,6 +69,15 @@ pub struct Config {
     pub genesis: Option<Genesis>,
     /// Where to listen for the other validators, instead of this one's address in the file of validators.
     pub listen_peers: Option<SocketAddr>,
+}
+
+/// What a test does to a node that nobody would do to a real one.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lab {
+    /// How far this validator's clock is ahead: its blocks come from the future. All validators started anew with it are
+    /// a network that was stopped for so long.
+    pub clock_ahead: Duration,
 }
 
 /// Why a node did not start.
@@ -131,6 +140,15 @@ impl Node {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_in_lab(config, Lab::default()).await
+    }
+
+    /// Starts a node as a test wants it.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    #[doc(hidden)]
+    pub async fn start_in_lab(config: Config, lab: Lab) -> Result<Self, StartError> {
         let folder = Folder::open(&config.folder, config.genesis.as_ref())?;
         let heartbeat = Duration::from_millis(folder.genesis.params.heartbeat.millis());
         let members = folder.members()?;
@@ -155,6 +173,7 @@ impl Node {
             place,
             ledger: ledger.clone(),
             heartbeat,
+            lab,
             proofs: proof_requests,
             told,
             stopped,
@@ -233,6 +252,7 @@ struct Run {
     place: Place,
     ledger: Ledger,
     heartbeat: Duration,
+    lab: Lab,
     proofs: mpsc::Receiver<ProofRequest>,
     /// What was admitted here and the others are to be told of.
     told: mpsc::Receiver<Vec<u8>>,
@@ -343,13 +363,14 @@ impl Run {
             place,
             ledger,
             heartbeat,
+            lab,
             proofs,
             told,
             mut stopped,
         } = self;
         let since_ms = now_ms(&context);
         let (executor, requests) = Executor::new();
-        let setup = setup(&folder, &keys, &place, &ledger, &executor, heartbeat);
+        let setup = setup(&folder, &keys, &place, &ledger, &executor, heartbeat, lab);
         let genesis = setup.app.genesis.clone();
         let (net, connected) = place.connect(&context, &keys, &ledger, told);
         let Engine {
@@ -414,6 +435,7 @@ fn setup(
     ledger: &Ledger,
     executor: &Executor,
     heartbeat: Duration,
+    lab: Lab,
 ) -> Setup {
     let app = App {
         genesis: Block::genesis::<engine_runtime::Context>(&folder.genesis),
@@ -421,6 +443,9 @@ fn setup(
         ledger: ledger.clone(),
         beacon: Beacon::new(place.scheme.clone()),
         network: folder.genesis.network.clone(),
+        clock: LocalClock {
+            ahead: lab.clock_ahead,
+        },
     };
     let alone = place.peers.is_none();
     Setup {

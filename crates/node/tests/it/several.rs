@@ -7,7 +7,7 @@ use std::{
 };
 
 use market::{Genesis, Millis, Params, RecordId};
-use node::{Config, Handle, Node, deal_network, read_block};
+use node::{Config, Handle, Lab, Node, deal_network, read_block};
 
 use crate::world::{PATIENCE, account, apply, fresh_key, genesis, included, issue, now, transfer};
 
@@ -28,6 +28,10 @@ fn free_addresses(count: usize) -> Vec<SocketAddr> {
         .collect()
 }
 
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap()
+}
+
 fn quick_genesis() -> Genesis {
     Genesis {
         params: Params {
@@ -40,28 +44,36 @@ fn quick_genesis() -> Genesis {
 
 impl Several {
     async fn start(count: usize) -> Self {
-        let out = tempfile::tempdir().unwrap();
-        let addresses = free_addresses(count);
-        let (members, folders) = deal_network(out.path(), &quick_genesis(), &addresses).unwrap();
-        assert_eq!(node::Members::parse(&members.to_text()).unwrap(), members);
-        let mut all = Self {
-            _out: out,
-            nodes: folders.iter().map(|_| None).collect(),
-            folders,
-        };
+        let mut all = Self::deal(count);
         for at in 0..count {
             all.start_one(at).await;
         }
         all
     }
 
+    fn deal(count: usize) -> Self {
+        let out = tempfile::tempdir().unwrap();
+        let addresses = free_addresses(count);
+        let (members, folders) = deal_network(out.path(), &quick_genesis(), &addresses).unwrap();
+        assert_eq!(node::Members::parse(&members.to_text()).unwrap(), members);
+        Self {
+            _out: out,
+            nodes: folders.iter().map(|_| None).collect(),
+            folders,
+        }
+    }
+
     async fn start_one(&mut self, at: usize) {
+        self.start_in_lab(at, Lab::default()).await;
+    }
+
+    async fn start_in_lab(&mut self, at: usize, lab: Lab) {
         let config = Config {
             folder: self.folders[at].clone(),
             genesis: None,
             listen_peers: None,
         };
-        self.nodes[at] = Some(Node::start(config).await.unwrap());
+        self.nodes[at] = Some(Node::start_in_lab(config, lab).await.unwrap());
     }
 
     async fn stop_one(&mut self, at: usize) {
@@ -176,6 +188,79 @@ async fn one_that_lost_its_disk_but_its_key_executes_all_again() {
     );
     let open = |market: &market::Market| market.account(account(&bob)).is_some();
     assert!(all.handle(3).read(open));
+    all.stop().await;
+}
+
+/// One of four proposes blocks from the far future only: its views time out, and the chain goes on in the present.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_from_the_future_cost_their_views_only() {
+    let mut all = Several::deal(4);
+    let from_the_future = Lab {
+        clock_ahead: Duration::from_hours(24 * 365 * 900),
+    };
+    for at in 0..3 {
+        all.start_one(at).await;
+    }
+    all.start_in_lab(3, from_the_future).await;
+    let alice = fresh_key();
+    apply(&all.handle(0), issue(0, account(&alice), 100)).await;
+    let opened = all.handle(0).head().borrow().height;
+    followed(&all.handle(1), opened).await;
+    let begun = Instant::now();
+    for nonce in 0..12 {
+        let begun = Instant::now();
+        apply(&all.handle(1), transfer(&alice, nonce, account(&alice), 1)).await;
+        println!("transfer {nonce} final after {:?}", begun.elapsed());
+    }
+    let head = *all.handle(1).head().borrow();
+    println!("block {} after {:?}", head.height, begun.elapsed());
+    assert!(head.time_ms <= now(), "a block from the future is final");
+    // It follows the others all the same.
+    followed(&all.handle(3), head.height).await;
+    all.stop().await;
+}
+
+/// A network that was stopped for an hour goes on, and the ledger knows of the hour: no liveness deadline passed in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_was_stopped_goes_on_and_knows_it() {
+    const STOPPED: Duration = Duration::from_hours(1);
+    let mut all = Several::start(4).await;
+    let alice = fresh_key();
+    let before = apply(&all.handle(0), issue(0, account(&alice), 100)).await;
+    for at in 0..4 {
+        followed(&all.handle(at), before.height).await;
+    }
+    let gap = |handle: &Handle| handle.read(|market| market.system().gap_total.millis());
+    let gap_before = gap(&all.handle(0));
+    for at in 0..4 {
+        all.stop_one(at).await;
+    }
+    let later = Lab {
+        clock_ahead: STOPPED,
+    };
+    for at in 0..4 {
+        all.start_in_lab(at, later).await;
+    }
+    let begun = Instant::now();
+    let mut head = all.handle(2).head();
+    let went_on = head.wait_for(|head| head.time_ms >= before.time_ms + millis(STOPPED));
+    tokio::time::timeout(PATIENCE, went_on)
+        .await
+        .unwrap()
+        .unwrap();
+    println!("goes on after {:?}", begun.elapsed());
+    let after = gap(&all.handle(2));
+    let lost = Params::default().gap_after.millis() + 60_000;
+    assert!(
+        after - gap_before + lost >= millis(STOPPED),
+        "{gap_before} {after}"
+    );
+    let last = all.handle(2).read(|market| market.system().last_gap);
+    let (from, to) = last.unwrap();
+    assert!(
+        to.since(from).millis() + lost >= millis(STOPPED),
+        "{last:?}"
+    );
     all.stop().await;
 }
 
