@@ -105,6 +105,19 @@ impl Real {
         Some(real)
     }
 
+    /// Returns where an image lies before it is put there.
+    fn layout(&self) -> PathBuf {
+        self.dir.path().join("layout")
+    }
+
+    /// Writes an image of `bytes`, puts it there as `name`, and returns its digest.
+    fn with_image(&self, name: &str, bytes: usize) -> Digest {
+        let layout = self.layout();
+        let digest = write_image(&layout, bytes);
+        self.push(&layout, name, &[]);
+        digest
+    }
+
     /// Has skopeo put the image in `layout` there as `name`.
     fn push(&self, layout: &Path, name: &str, more: &[&str]) {
         let from = format!("oci:{}:latest", layout.display());
@@ -318,9 +331,7 @@ async fn an_own_authority_is_trusted_where_it_is_named_and_nowhere_else() {
     let Some(real) = Real::open("pull::an_own_authority", Door::Open).await else {
         return;
     };
-    let layout = real.dir.path().join("layout");
-    let digest = write_image(&layout, 1000);
-    real.push(&layout, "demo/app:1", &[]);
+    let digest = real.with_image("demo/app:1", 1000);
     let (_dir, runtime) = real.runtime(None).await;
     let prepared = prepare(&runtime, &real.image("demo/app:1"), None)
         .await
@@ -348,9 +359,7 @@ async fn credentials_open_the_door(name: &str, door: Door) {
     let Some(real) = Real::open(name, door).await else {
         return;
     };
-    let layout = real.dir.path().join("layout");
-    let digest = write_image(&layout, 1000);
-    real.push(&layout, "team/app:1", &[]);
+    let digest = real.with_image("team/app:1", 1000);
     let image = real.image("team/app:1");
 
     let (_dir, nobody) = real.runtime(None).await;
@@ -413,15 +422,13 @@ async fn a_private_layer_is_not_given_to_who_names_its_digest_elsewhere() {
     let Some(real) = Real::open(name, Door::Password).await else {
         return;
     };
-    let layout = real.dir.path().join("layout");
-    let digest = write_image(&layout, 1000);
-    real.push(&layout, "team/app:1", &[]);
+    let digest = real.with_image("team/app:1", 1000);
     let (_dir, runtime) = real.runtime(None).await;
     let theirs = Credential::password(USER, PASSWORD);
     let image = real.image("team/app:1");
     prepare(&runtime, &image, Some(&theirs)).await.unwrap();
 
-    let elsewhere = without_layers(&layout).await;
+    let elsewhere = without_layers(&real.layout()).await;
     let stolen: ImageRef = format!("{elsewhere}/other/name@{digest}").parse().unwrap();
     for credential in [None, Some(&theirs)] {
         let error = prepare(&runtime, &stolen, credential).await.unwrap_err();
@@ -437,15 +444,13 @@ async fn a_public_layer_is_used_again_by_who_names_its_digest_elsewhere() {
     let Some(real) = Real::open(name, Door::Open).await else {
         return;
     };
-    let layout = real.dir.path().join("layout");
-    let digest = write_image(&layout, 1000);
-    real.push(&layout, "demo/app:1", &[]);
+    let digest = real.with_image("demo/app:1", 1000);
     let (_dir, runtime) = real.runtime(None).await;
     prepare(&runtime, &real.image("demo/app:1"), None)
         .await
         .unwrap();
 
-    let elsewhere = without_layers(&layout).await;
+    let elsewhere = without_layers(&real.layout()).await;
     let same: ImageRef = format!("{elsewhere}/other/name@{digest}").parse().unwrap();
     let again = prepare(&runtime, &same, None).await.unwrap();
     assert_eq!((again.digest, again.bytes_fetched), (digest, 0));
@@ -467,7 +472,7 @@ async fn layers_packed_with_zstd_are_unpacked() {
     let Some(real) = Real::open("pull::layers_packed_with_zstd", Door::Open).await else {
         return;
     };
-    let layout = real.dir.path().join("layout");
+    let layout = real.layout();
     write_image(&layout, 50_000);
     // Unpacked first, as skopeo packs anew only what is not packed.
     let archive = real.dir.path().join("image.tar");
@@ -507,7 +512,7 @@ async fn of_an_index_the_image_for_this_machine_is_taken() {
     let Some(real) = Real::open("pull::of_an_index", Door::Open).await else {
         return;
     };
-    let layout = real.dir.path().join("layout");
+    let layout = real.layout();
     let digest = write_image(&layout, 1000);
     let manifest = std::fs::read(layout.join("blobs/sha256").join(digest.hex())).unwrap();
     let index = |platforms: &[(&str, &str)]| {
@@ -633,9 +638,7 @@ async fn a_cut_transfer_goes_on_where_it_was() {
     let Some(real) = Real::open("pull::a_cut_transfer", Door::Open).await else {
         return;
     };
-    let layout = real.dir.path().join("layout");
-    let digest = write_image(&layout, usize::try_from(BIG).unwrap());
-    real.push(&layout, "demo/big:1", &[]);
+    let digest = real.with_image("demo/big:1", usize::try_from(BIG).unwrap());
 
     // Cut four times, each mended within the pull: all of it comes about once.
     let wire = Wire::new(BIG / 4, u64::MAX);
@@ -658,9 +661,7 @@ async fn a_pull_that_failed_is_taken_up_by_the_next() {
     let Some(real) = Real::open("pull::a_pull_that_failed", Door::Open).await else {
         return;
     };
-    let layout = real.dir.path().join("layout");
-    let digest = write_image(&layout, usize::try_from(BIG).unwrap());
-    real.push(&layout, "demo/big:1", &[]);
+    let digest = real.with_image("demo/big:1", usize::try_from(BIG).unwrap());
     let wire = Wire::new(u64::MAX, BIG / 2);
     let host = wire.lead(&real.host).await;
     let (dir, runtime) = real.runtime_at(&host, None).await;
@@ -668,7 +669,7 @@ async fn a_pull_that_failed_is_taken_up_by_the_next() {
     let error = prepare(&runtime, &image, None).await.unwrap_err();
     assert_eq!(error.blame(), Blame::Transient, "{error:?}");
     let partial = dir.path().join("runtime/store/partial");
-    let (layer, bytes) = largest_blob(&layout);
+    let (layer, bytes) = largest_blob(&real.layout());
     let layer = format!("{layer}.public");
     let kept = std::fs::metadata(partial.join(&layer)).unwrap().len();
     assert!(kept > BIG / 3, "{kept}");
