@@ -11,8 +11,7 @@ use std::{
 
 use runtime::{
     ImageRef, Reach,
-    image::ImageError,
-    image::{is_local_name, is_public},
+    image::{ImageError, is_local_name, is_public},
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,13 +93,20 @@ impl ImageRefusal {
             Self::Missing { .. } => {
                 "check the folder's name: it is looked for on the provider's machine"
             }
-            Self::Registry { .. } => {
-                "use a registry at a public address, or ask the provider to allow this one: \
-                 tradewind provider init --registry HOST[:PORT]"
-            }
+            Self::Registry { .. } => REGISTRY_STEP,
         }
     }
 }
+
+/// The way out where a registry is not asked.
+const REGISTRY_STEP: &str = "use a registry at a public address, or ask the provider to allow this one: \
+     tradewind provider init --registry HOST[:PORT]";
+
+/// The code and the way out where nothing more is known.
+pub(crate) const IMAGE_ERROR: (&str, &str) = (
+    "image-error",
+    "check the image's name, and that it is there and whole; then run the job again",
+);
 
 /// Every code that [`ImageRefusal::code`] and machines' words to tenants have.
 pub const IMAGE_CODES: [&str; 6] = [
@@ -123,11 +129,7 @@ pub(crate) const fn advice(error: &ImageError) -> (&'static str, &'static str) {
             "image-denied",
             "make the image readable without a login, or hire a provider whose machines have one",
         ),
-        ImageError::OutOfReach { .. } => (
-            "image-not-allowed",
-            "use a registry at a public address, or ask the provider to allow this one: \
-             tradewind provider init --registry HOST[:PORT]",
-        ),
+        ImageError::OutOfReach { .. } => ("image-not-allowed", REGISTRY_STEP),
         ImageError::NoPlatform { .. } => (
             "image-no-platform",
             "build it for the platform of the machines: docker buildx build --platform linux/amd64",
@@ -136,10 +138,7 @@ pub(crate) const fn advice(error: &ImageError) -> (&'static str, &'static str) {
             "image-too-large",
             "make the image smaller: fetch models and data at run time, or hire a machine with more disk",
         ),
-        _ => (
-            "image-error",
-            "check the image's name, and that it is there and whole; then run the job again",
-        ),
+        _ => IMAGE_ERROR,
     }
 }
 
@@ -270,9 +269,11 @@ fn is_private(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn each_failure_of_an_image_has_its_code() {
-        use runtime::image::ImageError as E;
+        use ImageError as E;
         let text = || "x".to_owned();
         let table = [
             (E::Missing { what: text() }, "image-missing"),
@@ -302,13 +303,11 @@ mod tests {
             (E::Unsupported { what: text() }, "image-error"),
         ];
         for (error, code) in table {
-            let (found, next) = super::advice(&error);
+            let (found, next) = advice(&error);
             assert_eq!(found, code, "{error}");
-            assert!(super::IMAGE_CODES.contains(&found) && !next.is_empty());
+            assert!(IMAGE_CODES.contains(&found) && !next.is_empty());
         }
     }
-
-    use super::*;
 
     fn check(policy: &ImagePolicy, image: &str) -> Result<String, ImageRefusal> {
         policy.check(&image.parse().unwrap()).map(|i| i.to_string())

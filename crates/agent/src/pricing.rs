@@ -137,7 +137,7 @@ impl Policy {
     }
 
     /// Tells whether a device has a price, in any tier.
-    pub fn prices(&self, class: DeviceClass, model: &str) -> bool {
+    pub fn has_price(&self, class: DeviceClass, model: &str) -> bool {
         self.lines
             .iter()
             .any(|line| line.device.speaks_of(class, model))

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{state::Input, tell};
 use crate::{
     core::Step,
-    images::{ImagePolicy, ImageRefusal, advice},
+    images::{IMAGE_ERROR, ImagePolicy, ImageRefusal, advice},
     inventory::{GpuProbe, names_of_lease},
     logs,
 };
@@ -91,11 +91,12 @@ pub(super) struct Launch {
 
 impl StepError {
     pub(super) fn new(blame: Blame, why: impl Into<String>) -> Self {
+        let (code, next_step) = IMAGE_ERROR;
         Self {
             blame,
             why: why.into(),
-            code: "image-error",
-            next_step: "check the image's name, and that it is there and whole; then run the job again",
+            code,
+            next_step,
         }
     }
 

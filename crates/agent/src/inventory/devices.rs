@@ -6,7 +6,7 @@ use runtime::Blame;
 
 use super::{Gpu, listing::gpu_identity};
 
-/// How NVIDIA's tool calls its GPUs: `nvidia-ctk cdi generate` names each by number and, since 1.12, by UUID.
+/// How NVIDIA's tool calls its GPUs: `nvidia-ctk cdi generate` names each by number, and newer ones by UUID as well.
 const NVIDIA_KIND: &str = "nvidia.com/gpu";
 
 /// Why a lease cannot have its devices.

@@ -144,32 +144,32 @@ fn share(of: u64, bps: BasisPoints) -> u64 {
     u64::try_from(part).unwrap_or(u64::MAX)
 }
 
-/// Returns why a GPU cannot be offered by a runtime; `None` where it can.
-pub fn why_not(gpu: &Gpu, runtime: &runtime::Capabilities) -> Option<NotOffered> {
+/// Returns the model under which a GPU can be offered by a runtime.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn offerable(gpu: &Gpu, runtime: &runtime::Capabilities) -> Result<Name, NotOffered> {
     if runtime.differs(runtime::Difference::NoDevices) {
-        Some(NotOffered::Runtime)
-    } else if gpu.mig {
-        Some(NotOffered::Mig)
-    } else if gpu.programs > 0 {
-        Some(NotOffered::Busy(gpu.programs))
-    } else if canonical_model(&gpu.name).is_none() {
-        Some(NotOffered::Model)
-    } else if cdi_name(gpu, &runtime.devices).is_none() {
-        Some(NotOffered::Undescribed)
-    } else {
-        None
+        return Err(NotOffered::Runtime);
     }
+    if gpu.mig {
+        return Err(NotOffered::Mig);
+    }
+    if gpu.programs > 0 {
+        return Err(NotOffered::Busy(gpu.programs));
+    }
+    let model = canonical_model(&gpu.name).ok_or(NotOffered::Model)?;
+    let described = cdi_name(gpu, &runtime.devices);
+    described.map(|_| model).ok_or(NotOffered::Undescribed)
 }
 
 fn gpu_device(gpu: &Gpu, index: usize, facts: MachineFacts<'_>) -> Result<Device, NotOffered> {
-    if let Some(why) = why_not(gpu, facts.runtime) {
-        return Err(why);
-    }
+    let model = offerable(gpu, facts.runtime)?;
     let interface = interface_of(&gpu.name);
     let on_switch = interface == Interface::Module && gpu.linked;
     Ok(Device {
         class: DeviceClass::Nvidia,
-        model: canonical_model(&gpu.name).ok_or(NotOffered::Model)?,
+        model,
         vram: ByteSize::from_bytes(gpu.vram_bytes),
         interface,
         // Linked modules of one host share its switch, fabric 0; any other GPU is alone in its own.

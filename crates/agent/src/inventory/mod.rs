@@ -15,7 +15,7 @@ use std::path::Path;
 pub use devices::{DeviceError, names_of_lease};
 pub use gpu::{ChildProbe, Gpu, GpuProbe, GpuProbeError, RecordedProbe, probe_gpus_main};
 pub use host::{Host, HostError};
-pub use listing::{Listing, MachineFacts, NotOffered, Offered, machine_spec, why_not};
+pub use listing::{Listing, MachineFacts, NotOffered, Offered, machine_spec, offerable};
 pub use model::{canonical_model, interface_of};
 
 /// What the machine has.

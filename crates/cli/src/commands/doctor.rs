@@ -172,8 +172,8 @@ fn provider(context: &Context, label: &str) -> Check {
 async fn runtimes() -> Vec<Check> {
     let folder = std::env::temp_dir().join(format!("tradewind-doctor-{}", std::process::id()));
     let mut checks = Vec::new();
-    let mut works = false;
-    let mut first = None;
+    // The strongest that works: the one that a provider gets.
+    let mut best = None;
     for kind in [
         RuntimeKind::Embedded,
         RuntimeKind::Runc,
@@ -184,16 +184,14 @@ async fn runtimes() -> Vec<Check> {
         let seen = try_runtime(kind, &folder.join(kind.word())).await;
         checks.push(match seen {
             Ok((seen, can)) => {
-                works = true;
-                // The strongest comes first, and is what a provider gets.
-                first = first.or(Some(can));
+                best = best.or(Some(can));
                 passed(name, seen)
             }
-            Err(why) if works => passed(name, format!("not needed: {why}")),
+            Err(why) if best.is_some() => passed(name, format!("not needed: {why}")),
             Err(why) => failed(name, why, "run as root for real containers"),
         });
     }
-    if works {
+    if best.is_some() {
         // What the weaker one can do is enough to go on; the stronger one's lack is said, and no failure.
         for check in checks.iter_mut().filter(|check| !check.passed) {
             check.passed = true;
@@ -204,7 +202,7 @@ async fn runtimes() -> Vec<Check> {
     // Whoever only hires needs none to be leasable.
     checks.push(Check {
         passed: true,
-        ..gpus(first.as_ref()).await
+        ..gpus(best.as_ref()).await
     });
     checks
 }

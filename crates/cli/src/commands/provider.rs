@@ -11,7 +11,6 @@ mod unit;
 
 use std::sync::Arc;
 
-use agent::inventory::ChildProbe;
 use agent::setup::standing;
 use agent::steward::read_closed;
 use market::{Millis, Timestamp};
@@ -146,9 +145,7 @@ fn start(context: &Context, args: &Start) -> Result<u8> {
             runtime,
             bind: lender.stored.bind(),
             images: lender.stored.images.clone(),
-            gpus: Arc::new(ChildProbe {
-                program: setup::own_program()?,
-            }),
+            gpus: Arc::new(setup::gpu_probe()?),
             bidding: Some(bidding),
             steward: Some(steward),
             metrics: args.metrics,

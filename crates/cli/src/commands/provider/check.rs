@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use agent::inventory::{ChildProbe, GpuProbe as _, NotOffered, why_not};
+use agent::inventory::{Gpu, GpuProbe as _, NotOffered, offerable};
 use agent::setup::standing;
 use agent::steward::{DISK_ENOUGH, read_closed};
 use ed25519_dalek::SigningKey;
@@ -155,14 +155,9 @@ pub(crate) async fn gpus(runtime: Option<&Capabilities>) -> Check {
         "see what the driver says: nvidia-smi; a driver that hangs wants a restart of the machine";
     const CDI: &str = "describe them: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml \
          (from the package nvidia-container-toolkit)";
-    let asked = match setup::own_program() {
-        Ok(program) => tokio::task::spawn_blocking(move || ChildProbe { program }.gpus()).await,
-        Err(failure) => return check("GPUs", Err(failure.what().to_owned()), DRIVER),
-    };
-    let gpus = match asked {
-        Ok(Ok(gpus)) => gpus,
-        Ok(Err(error)) => return check("GPUs", Err(error.to_string()), DRIVER),
-        Err(error) => return check("GPUs", Err(error.to_string()), DRIVER),
+    let gpus = match ask_driver().await {
+        Ok(gpus) => gpus,
+        Err(why) => return check("GPUs", Err(why), DRIVER),
     };
     let Some(runtime) = runtime.filter(|_| !gpus.is_empty()) else {
         let seen = match gpus.len() {
@@ -171,20 +166,28 @@ pub(crate) async fn gpus(runtime: Option<&Capabilities>) -> Check {
         };
         return check("GPUs", Ok(seen), DRIVER);
     };
-    let why: Vec<_> = gpus.iter().map(|gpu| why_not(gpu, runtime)).collect();
+    let tried: Vec<_> = gpus.iter().map(|gpu| offerable(gpu, runtime)).collect();
     let words: Vec<String> = gpus
         .iter()
-        .zip(&why)
-        .map(|(gpu, why)| match why {
-            None => format!("{}: can be leased", gpu.name),
-            Some(why) => format!("{}: {why}", gpu.name),
+        .zip(&tried)
+        .map(|(gpu, tried)| match tried {
+            Ok(_) => format!("{}: can be leased", gpu.name),
+            Err(why) => format!("{}: {why}", gpu.name),
         })
         .collect();
     let seen = words.join("; ");
-    if why.contains(&Some(NotOffered::Undescribed)) {
+    if tried.contains(&Err(NotOffered::Undescribed)) {
         return check("GPUs", Err(seen), CDI);
     }
     check("GPUs", Ok(seen), DRIVER)
+}
+
+async fn ask_driver() -> std::result::Result<Vec<Gpu>, String> {
+    let probe = setup::gpu_probe().map_err(|failure| failure.what().to_owned())?;
+    let asked = tokio::task::spawn_blocking(move || probe.gpus()).await;
+    asked
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())
 }
 
 /// Writes, and waits until it is on the disk.

@@ -80,7 +80,7 @@ pub(crate) struct Init {
     /// Percent of processor, memory and disk that is for leases
     #[arg(long, value_name = "PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) share: u16,
-    /// Dollars per device and hour; by default 0.10, or what the pricing file says
+    /// Dollars per device and hour; by default 0.10 for CPU slots, or what the pricing file says
     #[arg(long, value_name = "DOLLARS", value_parser = words::rate)]
     pub(crate) price: Option<Rate>,
     /// Least dollars per device and hour: orders that collect bids get one below the price, never below this
@@ -504,7 +504,7 @@ impl Lender {
     fn unpriced(&self, offered: &Offered) -> Result<BTreeSet<Name>> {
         let policy = self.policy()?;
         let devices = offered.spec.devices.iter();
-        let without = devices.filter(|d| !policy.prices(d.class, d.model.as_str()));
+        let without = devices.filter(|d| !policy.has_price(d.class, d.model.as_str()));
         Ok(without.map(|device| device.model.clone()).collect())
     }
 
@@ -556,9 +556,7 @@ impl Lender {
     pub(crate) fn duties(&self) -> Result<(agent::Bidding, Stewarding)> {
         let key = Wallet::open(&self.stored.key_file)?.key().clone();
         let (prices, told) = watch::channel(self.policy()?);
-        let probe = ChildProbe {
-            program: own_program()?,
-        };
+        let probe = gpu_probe()?;
         let (lender, folder) = (self.clone(), self.folder.clone());
         let steward = Stewarding {
             key: key.clone(),
@@ -580,9 +578,7 @@ impl Lender {
         let capabilities = probe(runtime).await?;
         let mut provider = self.provider(context).await?;
         let plan = self.plan(self.dial().await?)?;
-        let probe = ChildProbe {
-            program: own_program()?,
-        };
+        let probe = gpu_probe()?;
         let folder = self.folder.clone();
         let inventory = tokio::task::spawn_blocking(move || measure(&folder, &probe)).await;
         let inventory = inventory
@@ -659,6 +655,12 @@ async fn free_port() -> Result<u16> {
         .and_then(|socket| socket.local_addr())
         .map(|address| address.port());
     port.map_err(|error| Failure::new("port-taken", "there is no free UDP port").causes(&error))
+}
+
+/// Returns what asks the driver for GPUs.
+pub(super) fn gpu_probe() -> Result<ChildProbe> {
+    let program = own_program()?;
+    Ok(ChildProbe { program })
 }
 
 /// Returns this very program.
